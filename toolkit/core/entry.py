@@ -1,0 +1,139 @@
+"""Entries: the named graphs of a model that get exported, with typed, dimension-named inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from toolkit.core.errors import UsageError
+
+Kind = Literal["data", "noise", "context", "token", "state"]
+Law = Literal["normal", "uniform", "gumbel"]
+Call = str | Callable[..., Any]
+
+_SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*):(?P<dtype>\w+)\[(?P<dims>[^\]]*)\]$")
+DEFAULT_SIZES = {"batch": (1, 8, 1024), "time": (1, 32, 1024)}
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One typed input of an entry.
+
+    Arguments:
+        name: Name of the graph input.
+        value: Example tensor of shape `dims`; `None` where only shape and dtype are known.
+        dims: One item per axis: a name makes the axis dynamic, `None` fixes it at the example's size.
+        kind: What the input is; `noise` is drawn by the caller.
+        law: Distribution of noise.
+        low: Smallest valid integer.
+        high: Largest valid integer.
+        dtype: Filled from `value`; needed where there is none.
+        shape: Filled from `value`; needed where there is none.
+    """
+
+    name: str
+    value: Any = None
+    dims: tuple[str | None, ...] = ()
+    kind: Kind = "data"
+    law: Law = "normal"
+    low: int | None = None
+    high: int | None = None
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.value is not None:
+            object.__setattr__(self, "dtype", str(self.value.dtype).removeprefix("torch."))
+            object.__setattr__(self, "shape", tuple(int(size) for size in self.value.shape))
+        if not self.dims:
+            object.__setattr__(self, "dims", (None,) * len(self.shape))
+        if len(self.dims) != len(self.shape):
+            raise UsageError(
+                f"input {self.name!r} names {len(self.dims)} dimensions but has {len(self.shape)}",
+                where=f"shape {list(self.shape)}, dims {list(self.dims)}",
+                next_step="give one name or None per axis",
+            )
+
+    @classmethod
+    def parse(cls, spec: str) -> Input:
+        """Read `name:dtype[batch,8]`; a word is a dynamic dimension, a number a fixed one.
+
+        Raises:
+            UsageError: The text is not of that form.
+        """
+        match = _SPEC.match(spec.strip())
+        if match is None:
+            raise UsageError(
+                f"cannot read the input {spec!r}", next_step="write it like 'x:float32[batch,8]'"
+            )
+        words = [word.strip() for word in match["dims"].split(",") if word.strip()]
+        dims = tuple(None if word.isdigit() else word for word in words)
+        shape = tuple(
+            int(word) if word.isdigit() else DEFAULT_SIZES.get(word, (1, 8, 64))[1]
+            for word in words
+        )
+        return cls(match["name"], dims=dims, dtype=match["dtype"], shape=shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One named graph of a model.
+
+    Arguments:
+        name: Name of the entry and of its folder.
+        call: A method's name, or a callable `(model, *tensors)` that returns a tensor or a tuple.
+        inputs: The inputs, in the call's order.
+        outputs: Names of the outputs, in the call's order; a dict result names its own.
+        units: Unit each output is judged in (`nats`, `accuracy`, `psnr`, `index`); `absolute` if absent.
+        ranges: Per dynamic dimension: minimum, typical, maximum and, optionally, a multiple.
+    """
+
+    name: str
+    call: Call = "forward"
+    inputs: Sequence[Input] = ()
+    outputs: Sequence[str] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def range_of(self, dim: str) -> tuple[int, int, int, int]:
+        """Return minimum, typical, maximum and multiple of a dynamic dimension."""
+        given = tuple(self.ranges.get(dim) or DEFAULT_SIZES.get(dim, (1, 8, 1024)))
+        low, typical, high, multiple = (*given, 1)[:4]
+        return low, typical, high, multiple
+
+
+@dataclass(frozen=True, slots=True)
+class Autoregressive:
+    """How a parallel causal network becomes a sampler.
+
+    Arguments:
+        name: Name of the entry.
+        call: `x -> logits`, causal along `order`.
+        input: The network's input, with its example.
+        order: `raster` (rows of a picture) or `time`.
+        levels: Number of categories.
+        levels_axis: Axis of the logits that holds the categories.
+        embed: Sampled category to the value that is fed back.
+        predicts: `this`: logits at i are for x_i; `next`: for x_{i+1}.
+        channel_order: Order in which colour channels depend on each other.
+        context: Conditioning inputs.
+        prefix: Whether a given beginning is an input.
+        controls: Whether temperature, top-k and top-p are inputs.
+        head: Law of continuous outputs, instead of `levels`.
+    """
+
+    name: str
+    call: Call
+    input: Input
+    order: Literal["raster", "time"] = "time"
+    levels: int = 256
+    levels_axis: int = 1
+    embed: Callable[[Any], Any] | None = None
+    predicts: Literal["this", "next"] = "this"
+    channel_order: tuple[int, ...] | None = None
+    context: Sequence[Input] = ()
+    prefix: bool = False
+    controls: bool = False
+    head: Literal["", "gaussian", "logistic_mixture"] = ""

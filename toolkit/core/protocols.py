@@ -1,0 +1,223 @@
+"""The typed contracts of the registries, and what passes between the floors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from toolkit.core.case import Case
+from toolkit.core.entry import Entry
+from toolkit.core.outcome import Finding
+from toolkit.core.signature import Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    import torch
+    from torch import Tensor, nn
+
+    Arrays = dict[str, np.ndarray]
+    Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A data set, small enough to hold in memory.
+
+    Arguments:
+        train: Named tensors of equal first axis: `x`, and `label` where there is one.
+        test: The same for held-out samples.
+        levels: Number of grey levels or categories of discrete data; 0 for continuous data.
+    """
+
+    train: Mapping[str, Tensor]
+    test: Mapping[str, Tensor]
+    levels: int = 0
+
+
+class Model(Protocol):
+    """A file of `models/`: a module class that knows its family and its entries."""
+
+    family: ClassVar[str]
+
+    def entries(self) -> Sequence[Entry]:
+        """Return every entry with example inputs."""
+
+
+class Dataset(Protocol):
+    """A file of `data/`."""
+
+    def __call__(self, **arguments: Any) -> Data:
+        """Load the data, without network."""
+
+
+class Objective(Protocol):
+    """A file of `objectives/`: how one batch becomes a loss."""
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return scalar tensors by name; `loss` is minimised, all are logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One variant of one entry, ready for a backend.
+
+    Arguments:
+        path: The `.onnx` file or engine; backends that run the model itself ignore it.
+        signature: Its inputs and outputs.
+        variant: Name of the variant.
+        module: Makes the eager module `(*tensors) -> tensors`; `None` where no model is at hand.
+    """
+
+    path: Path
+    signature: Signature
+    variant: str
+    module: Callable[[], nn.Module] | None = None
+
+
+class Runner(Protocol):
+    """An opened artifact."""
+
+    def __call__(self, feeds: Arrays) -> Arrays:
+        """Run once and return every output by name."""
+
+    def prepare(self, feeds: Arrays) -> Callable[[], object]:
+        """Return the bare call that a timer sees: inputs decoded and placed, outputs not copied back."""
+
+    def close(self) -> None:
+        """Release the runtime's memory."""
+
+
+class Backend(Protocol):
+    """A file of `backends/`."""
+
+    formats: tuple[str, ...]
+
+    def absent(self, *, device: str = "cpu", providers: Sequence[str] = ("cpu",)) -> str:
+        """Return why it cannot run here, with the line that installs it; empty where it can."""
+
+    def open(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int = 1,
+        device: str = "cpu",
+        providers: Sequence[str] = ("cpu",),
+    ) -> Runner:
+        """Load an artifact. `formats` says which: `module`, `onnx` or `engine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a pass did to a graph.
+
+    Arguments:
+        count: How many places it rewrote; 0 means that the model is as it was.
+        reason: Where nothing was rewritten, why.
+    """
+
+    count: int
+    reason: str = ""
+
+
+class Rewrite(Protocol):
+    """A file of `passes/`: one ONNX → ONNX change, in place."""
+
+    order: int
+    portable: bool
+
+    def __call__(self, model: ir.Model) -> Change:
+        """Rewrite the model in place and say honestly whether anything changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a check may use at export, while the model is at hand.
+
+    Arguments:
+        entry: The entry.
+        signature: Its signature.
+        model: The model in evaluation mode.
+        data: The recipe's data; `None` for a user's model.
+        samples: How many samples the main case holds.
+        seed: Seed of every draw.
+        answer: Inputs to a case with the oracle's and eager's outputs.
+    """
+
+    entry: Entry
+    signature: Signature
+    model: nn.Module
+    data: Data | None
+    samples: int
+    seed: int
+    answer: Callable[..., Case]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a check judges: one variant on one backend, from files alone.
+
+    Arguments:
+        signature: The entry's signature.
+        variant: Name of the variant.
+        backend: Name of the backend.
+        path: The file.
+        run: Runs the variant.
+        cases: The cases that this check prepared.
+        sibling: Runs another entry of the same variant by name; `None` where there is none.
+        budget: Error per unit that the variant may add; empty means the oracle's own limit.
+        k: Factor on eager's own error.
+    """
+
+    signature: Signature
+    variant: str
+    backend: str
+    path: Path
+    run: Run
+    cases: Sequence[Case]
+    sibling: Callable[[str], Run | None]
+    budget: Mapping[str, float] = field(default_factory=dict)
+    k: float = 4.0
+
+
+class Check(Protocol):
+    """A file of `checks/`: one question."""
+
+    def prepare(self, source: Source) -> Sequence[Case]:
+        """Make the cases at export; none where the question does not apply."""
+
+    def judge(self, subject: Subject) -> Finding:
+        """Answer for one variant on one backend."""
+
+
+class Device(Protocol):
+    """A file of `devices/`: where a bundle runs."""
+
+    def selftest(self, bundle: Path, *, timeout: float) -> Mapping[str, Any]:
+        """Copy the bundle there, run its self-test and return the result."""
+
+
+class Schedule(Protocol):
+    """A file of `schedules/`: one layout of an autoregressive sampler."""
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        """Return a module `noise -> samples` whose graph evaluates the model incrementally."""
+
+
+class Lowering(Protocol):
+    """A file of `lowerings/`: torch operators to ONNX operators."""
+
+    def __call__(self) -> Mapping[torch._ops.OpOverload, Callable[..., Any]]:
+        """Return the table of operator overloads and their translations."""
+
+
+class Adapter(Protocol):
+    """A file of `adapters/`: how a third-party library's models become entries."""
+
+    def detects(self, model: object) -> bool:
+        """Return whether the object is of this library."""
+
+    def entries(self, model: Any) -> Sequence[Entry]:
+        """Return the entries of the library's model."""

@@ -1,0 +1,69 @@
+"""Signatures: what an exported graph takes and gives, as the manifest records it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Arguments:
+        name: Name in the graph.
+        dtype: NumPy's name of the element type.
+        dims: Per axis a size, or the name of a dynamic dimension.
+        kind: `data`, `noise`, `context`, `token` or `state` for inputs; `output` for outputs.
+        law: Distribution of noise; empty for the rest.
+        low: Smallest valid integer.
+        high: Largest valid integer.
+        unit: Unit in which an output is judged.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+    kind: str = "data"
+    law: str = ""
+    low: int | None = None
+    high: int | None = None
+    unit: str = "absolute"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs, outputs and dynamic dimensions of one entry.
+
+    Arguments:
+        entry: Name of the entry.
+        family: Family of the model (`flow`, `classifier`, `autoregressive`, …).
+        inputs: In the graph's order.
+        outputs: In the graph's order.
+        ranges: Per dynamic dimension: minimum, typical, maximum, multiple.
+    """
+
+    entry: str
+    family: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ranges: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Signature:
+        """Read what `as_dict` wrote."""
+
+        def specs(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(**{**item, "dims": tuple(item["dims"])}) for item in items)
+
+        return cls(
+            entry=data["entry"],
+            family=data["family"],
+            inputs=specs(data["inputs"]),
+            outputs=specs(data["outputs"]),
+            ranges={name: tuple(sizes) for name, sizes in data["ranges"].items()},
+        )
