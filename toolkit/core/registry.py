@@ -39,7 +39,7 @@ class Registry:
 
     def summary(self, name: str) -> str:
         """Return the first line of a file's docstring, without importing the file."""
-        path = PACKAGE_ROOT / self.folder / f"{name}.py"
+        path = self._path(name)
         if not path.exists():
             return f"plug-in {self._plugins().get(name, name)}"
         doc = ast.get_docstring(ast.parse(path.read_text())) or ""
@@ -53,8 +53,10 @@ class Registry:
         """
         if ":" in name:
             return load_attribute(name)
-        if (PACKAGE_ROOT / self.folder / f"{name}.py").exists() and not name.startswith("_"):
-            return getattr(importlib.import_module(f"toolkit.{self.folder}.{name}"), self.attribute)
+        path = self._path(name)
+        if path.exists() and not name.startswith("_"):
+            module = importlib.import_module(f"toolkit.{self.folder}.{path.stem}")
+            return getattr(module, self.attribute)
         if name in (plugins := self._plugins()):
             return load_attribute(plugins[name])
         raise UsageError(
@@ -66,6 +68,10 @@ class Registry:
     def items(self) -> list[tuple[str, Any]]:
         """Import every registered object, in the order of the names."""
         return [(name, self.load(name)) for name in self.names()]
+
+    def _path(self, name: str) -> Path:
+        """Return the file of a name; `tensorrt-rtx` is `tensorrt_rtx.py`."""
+        return PACKAGE_ROOT / self.folder / f"{name.replace('-', '_')}.py"
 
     def _plugins(self) -> dict[str, str]:
         return {point.name: point.value for point in entry_points(group=f"toolkit.{self.folder}")}

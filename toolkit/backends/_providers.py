@@ -1,0 +1,70 @@
+"""Short names of ONNX Runtime's execution providers, and which of them are usable here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from toolkit.core.errors import MissingError, UsageError
+from toolkit.core.registry import nearest
+from toolkit.core.require import install_line, require
+
+SHORT_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "dml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+INSTALL_LINES = {
+    "CPUExecutionProvider": install_line("cpu"),
+    "CUDAExecutionProvider": install_line("gpu"),
+    "TensorrtExecutionProvider": install_line("gpu"),
+    "OpenVINOExecutionProvider": "pip install onnxruntime-openvino in place of onnxruntime",
+    "DmlExecutionProvider": "on Windows: pip install onnxruntime-directml in place of onnxruntime",
+    "CoreMLExecutionProvider": f"on macOS: {install_line('cpu')}",
+}
+
+
+def full_name(name: str) -> str:
+    """Return the `*ExecutionProvider` name of a short or full name.
+
+    Raises:
+        UsageError: No provider is called so; the nearest is named.
+    """
+    wanted = name.strip()
+    if wanted.lower() in SHORT_NAMES:
+        return SHORT_NAMES[wanted.lower()]
+    runtime = require("onnxruntime", extra="cpu")
+    known = {*SHORT_NAMES.values(), *runtime.get_all_providers()}
+    if wanted in known:
+        return wanted
+    raise UsageError(
+        f"no execution provider is called {name!r}",
+        where="--providers",
+        next_step=nearest(wanted, [*SHORT_NAMES, *sorted(known)]),
+    )
+
+
+def resolve(names: Sequence[str]) -> list[str]:
+    """Return full provider names in the order given, each once.
+
+    Arguments:
+        names: Short names (`cpu`, `cuda`, `tensorrt`, …) or full `*ExecutionProvider` names.
+
+    Raises:
+        UsageError: No provider is called so; the nearest is named.
+        MissingError: The installed ONNX Runtime has no such provider.
+    """
+    runtime = require("onnxruntime", extra="cpu")
+    wanted = list(dict.fromkeys(full_name(name) for name in names))
+    available = runtime.get_available_providers()
+    for provider in wanted:
+        if provider not in available:
+            raise MissingError(
+                f"the installed onnxruntime {runtime.__version__} has no {provider}",
+                where="it has " + ", ".join(available),
+                next_step=INSTALL_LINES.get(provider, f"install an onnxruntime with {provider}"),
+            )
+    return wanted
