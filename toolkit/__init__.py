@@ -1,1 +1,1 @@
-"""Trained PyTorch flows, masked and autoregressive models to ONNX and TensorRT, verified and measured."""
+"""Export trained flows, masked and autoregressive models to the edge, verified and measured."""

@@ -1,0 +1,1 @@
+"""How third-party models become entries, one library per file."""

@@ -1,0 +1,1 @@
+"""Errors, recipes, registries, folders and clocks: what every floor stands on."""

@@ -1,4 +1,4 @@
-"""Entries: the named graphs of a model that get exported, with typed, dimension-named inputs."""
+"""Entries: the named graphs of a model that get exported, with typed and named inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Input:
     Arguments:
         name: Name of the graph input.
         value: Example tensor of shape `dims`; `None` where only shape and dtype are known.
-        dims: One item per axis: a name makes the axis dynamic, `None` fixes it at the example's size.
+        dims: One item per axis: a name makes it dynamic, `None` fixes it at the example's size.
         kind: What the input is; `noise` is drawn by the caller.
         law: Distribution of noise.
         low: Smallest valid integer.
@@ -86,7 +86,8 @@ class Entry:
         call: A method's name, or a callable `(model, *tensors)` that returns a tensor or a tuple.
         inputs: The inputs, in the call's order.
         outputs: Names of the outputs, in the call's order; a dict result names its own.
-        units: Unit each output is judged in (`nats`, `accuracy`, `psnr`, `index`); `absolute` if absent.
+        reference: The plain form of `call`, where `call` is a faster equal one; the oracle runs it.
+        units: Unit of each output's error (`nats`, `accuracy`, `psnr`, `index`, else `absolute`).
         ranges: Per dynamic dimension: minimum, typical, maximum and, optionally, a multiple.
     """
 
@@ -94,6 +95,7 @@ class Entry:
     call: Call = "forward"
     inputs: Sequence[Input] = ()
     outputs: Sequence[str] = ()
+    reference: Call | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 

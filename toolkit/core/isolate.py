@@ -17,7 +17,7 @@ from toolkit.core.errors import ExportError, TimedOut, ToolkitError
 
 
 def call(target: str, arguments: dict[str, Any], *, timeout: float, memory: int = 0) -> Any:
-    """Call `package.module:function(**arguments)` in a fresh process and return its JSON-ready result.
+    """Call `package.module:function(**arguments)` in a fresh process; return its JSON-ready result.
 
     Arguments:
         target: The function.
@@ -93,7 +93,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"value": load_attribute(question["target"])(**question["arguments"])}
     except ToolkitError as error:
         return {"error": error.as_dict()}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the parent decides; a child must answer)
         trace = traceback.format_exc(limit=-3)
         failed = ExportError(f"{type(error).__name__}: {error}", where=trace)
         return {"error": failed.as_dict()}

@@ -84,7 +84,7 @@ class Runner(Protocol):
         """Run once and return every output by name."""
 
     def prepare(self, feeds: Arrays) -> Callable[[], object]:
-        """Return the bare call that a timer sees: inputs decoded and placed, outputs not copied back."""
+        """Return the bare call that a timer sees, its inputs already decoded and placed."""
 
     def close(self) -> None:
         """Release the runtime's memory."""
@@ -165,7 +165,7 @@ class Subject:
         backend: Name of the backend.
         path: The file.
         run: Runs the variant.
-        cases: The cases that this check prepared.
+        cases: Every case of the entry; a check picks its own by `case.check`.
         sibling: Runs another entry of the same variant by name; `None` where there is none.
         budget: Error per unit that the variant may add; empty means the oracle's own limit.
         k: Factor on eager's own error.

@@ -1,4 +1,4 @@
-"""Recipes: one TOML file says model, data, training, entries, variants, budgets and measurements."""
+"""Recipes: one TOML file says model, data, training, entries, variants and budgets."""
 
 from __future__ import annotations
 

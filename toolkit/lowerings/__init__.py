@@ -1,0 +1,1 @@
+"""How torch operators become ONNX operators."""

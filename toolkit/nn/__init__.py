@@ -1,0 +1,1 @@
+"""Branch-free layers and transforms."""

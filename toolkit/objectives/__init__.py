@@ -1,0 +1,1 @@
+"""How one batch becomes a loss."""

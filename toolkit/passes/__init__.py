@@ -1,0 +1,1 @@
+"""ONNX to ONNX changes, one per file."""

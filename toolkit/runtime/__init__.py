@@ -1,0 +1,1 @@
+"""Reads, checks and runs bundles with numpy and onnxruntime alone."""

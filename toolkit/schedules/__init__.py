@@ -1,0 +1,1 @@
+"""Layouts of autoregressive samplers, one per file."""

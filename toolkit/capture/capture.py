@@ -1,0 +1,234 @@
+"""Capture: try the strategies in order; the first whose graph passes parity wins."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from toolkit.capture.dynamo import export_dynamo
+from toolkit.capture.finish import finish, signature_of
+from toolkit.capture.fold import Folding
+from toolkit.capture.module import as_tuple, entry_module, output_names
+from toolkit.capture.preserve import preserved, without_validation
+from toolkit.capture.torchscript import export_torchscript
+from toolkit.core.entry import Entry, Input
+from toolkit.core.errors import ExportError, ToolkitError, UsageError
+from toolkit.core.files import write_bytes
+from toolkit.core.signature import Signature
+
+STRATEGIES = {"dynamo": export_dynamo, "torchscript": export_torchscript}
+SMALLEST_EXAMPLE = 2
+
+Judge = Callable[[Path, Signature], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How one strategy ended.
+
+    Arguments:
+        strategy: Its name.
+        status: `ok`, `failed` or `skipped`.
+        reason: Why it lost or was not tried; empty for the winner.
+        seconds: Time to capture, judging apart.
+    """
+
+    strategy: str
+    status: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A captured entry.
+
+    Arguments:
+        signature: What the graph takes and gives.
+        strategy: The winner.
+        attempts: Every strategy, in order.
+        folding: What parameter folding did.
+        opset: ONNX operator-set version of the graph.
+    """
+
+    signature: Signature
+    strategy: str
+    attempts: tuple[Attempt, ...]
+    folding: Folding
+    opset: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {
+            "signature": self.signature.as_dict(),
+            "strategy": self.strategy,
+            "attempts": [asdict(attempt) for attempt in self.attempts],
+            "folded": asdict(self.folding),
+            "opset": self.opset,
+        }
+
+
+def capture(
+    model: nn.Module,
+    entry: Entry,
+    path: Path,
+    *,
+    opset: int = 20,
+    static: bool = False,
+    strategies: Sequence[str] = tuple(STRATEGIES),
+    judge: Judge | None = None,
+) -> Captured:
+    """Write one entry's ONNX file by the first strategy whose graph the judge accepts.
+
+    Arguments:
+        model: Any module; its state is put back afterwards.
+        entry: What to capture; every input has an example value.
+        path: The `.onnx` file.
+        opset: ONNX operator-set version.
+        static: Fix every dimension at the example's size.
+        strategies: Names, in the order they are tried.
+        judge: Says what is wrong with a written file, or nothing; `None` accepts every graph.
+
+    Raises:
+        ExportError: No strategy gave a graph that passes; every reason is in the message.
+        UsageError: The entry's call, inputs or outputs do not fit the model.
+    """
+    unknown = [name for name in strategies if name not in STRATEGIES]
+    if unknown:
+        raise UsageError(
+            f"no strategy is called {unknown[0]!r}", next_step="known: " + ", ".join(STRATEGIES)
+        )
+    attempts: list[Attempt] = []
+    with preserved(model), without_validation(), quiet():
+        inputs = [example(item) for item in entry.inputs]
+        outputs = probe_outputs(model, entry, inputs)
+        module = entry_module(model, entry)
+        for position, name in enumerate(strategies):
+            start = perf_counter()
+            try:
+                graph, folding = STRATEGIES[name](
+                    module, entry, inputs, outputs, opset=opset, static=static
+                )
+                finish(graph, entry, static=static)
+            except Exception as error:  # noqa: BLE001  (any failure is this strategy's reason)
+                attempts.append(Attempt(name, "failed", _reason(error), perf_counter() - start))
+                continue
+            seconds = perf_counter() - start
+            signature = signature_of(graph, entry, getattr(model, "family", ""))
+            reason = _write_if_accepted(graph, path, signature, judge)
+            attempts.append(Attempt(name, "failed" if reason else "ok", reason, seconds))
+            if reason:
+                continue
+            attempts += [
+                Attempt(other, "skipped", f"not needed: {name} passed parity", 0.0)
+                for other in strategies[position + 1 :]
+            ]
+            version = int(graph.opset_imports.get("", opset))
+            return Captured(signature, name, tuple(attempts), folding, version)
+    raise _failure(entry, attempts)
+
+
+def _write_if_accepted(
+    graph: ir.Model, path: Path, signature: Signature, judge: Judge | None
+) -> str:
+    """Judge the graph from a scratch file; write it only when nothing is wrong with it."""
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+        candidate = Path(scratch, path.name)
+        ir.save(graph, candidate)
+        reason = judge(candidate, signature) if judge else ""
+        if not reason:
+            write_bytes(path, candidate.read_bytes())
+    return reason
+
+
+def probe_outputs(model: nn.Module, entry: Entry, inputs: Sequence[Tensor]) -> list[str]:
+    """Run an entry once in eager and return its outputs' names.
+
+    Raises:
+        UsageError: The call fails in eager: nothing to export.
+    """
+    try:
+        with torch.no_grad():
+            values = as_tuple(entry_module(model, entry)(*inputs))
+    except ToolkitError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"entry {entry.name!r} fails in eager: {type(error).__name__}: {error}",
+            where=f"call {entry.call!r} with " + ", ".join(str(list(x.shape)) for x in inputs),
+            next_step="correct the call or the inputs' shapes and element types",
+        ) from error
+    return output_names(entry, model, values)
+
+
+def example(item: Input) -> Tensor:
+    """Return the input's example, its dynamic axes at least `SMALLEST_EXAMPLE` long.
+
+    An axis of length 0 or 1 would be baked into the graph as that number.
+
+    Raises:
+        UsageError: The input has no example value.
+    """
+    if item.value is None:
+        raise UsageError(
+            f"input {item.name!r} has no example", next_step="give a tensor of a typical shape"
+        )
+    value: Tensor = item.value.detach()
+    for axis, name in enumerate(item.dims):
+        if name and 0 < value.shape[axis] < SMALLEST_EXAMPLE:
+            value = value.repeat_interleave(SMALLEST_EXAMPLE, dim=axis)
+    return value
+
+
+_NOISE = (
+    r".*torch\.jit.*",
+    r".*legacy TorchScript-based ONNX export.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*# 'dynamic_axes' is not recommended.*",
+    r".*Constant folding.*",
+    r".*Converting a tensor to a Python.*",
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence, by message, what the exporters say to their own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ToolkitError):
+        return " ".join(part for part in (error.what, error.where and f"({error.where})") if part)
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first.strip()[:300]}"
+
+
+def _failure(entry: Entry, attempts: Sequence[Attempt]) -> ExportError:
+    reasons = "; ".join(f"{item.strategy}: {item.reason}" for item in attempts)
+    return ExportError(
+        f"entry {entry.name!r} could not be exported: all {len(attempts)} strategies failed",
+        where=reasons,
+        next_step="see what the model hits with: toolkit doctor --model TARGET",
+    )

@@ -1,0 +1,120 @@
+"""The first strategy: torch.export, parameter folding, then torch's ONNX exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import re
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from toolkit.capture.fold import Folding, fold_parameters
+from toolkit.capture.module import EntryModule
+from toolkit.core.entry import Entry
+from toolkit.core.errors import ExportError
+
+_NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
+
+
+def export_dynamo(
+    module: EntryModule,
+    entry: Entry,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+    static: bool,
+) -> tuple[ir.Model, Folding]:
+    """Return an entry's graph and what was folded.
+
+    Arguments:
+        module: The entry's module in evaluation mode.
+        entry: The entry.
+        inputs: Example tensors; a dynamic dimension has size 2 or more.
+        outputs: Names of the outputs.
+        opset: ONNX operator-set version.
+        static: Fix every dimension at the example's size.
+
+    Raises:
+        Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
+    """
+    torch._dynamo.reset()  # noqa: SLF001  (its caches make a later dynamic export silently static)
+    shapes = None if static else (dynamic_shapes(entry),)
+    with torch.no_grad():
+        program = torch.export.export(module, tuple(inputs), dynamic_shapes=shapes, strict=False)
+        if _mutates(program):
+            program = program.run_decompositions({})
+        folding = fold_parameters(program)
+        try:
+            translated = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=opset,
+                input_names=[item.name for item in entry.inputs],
+                output_names=list(outputs),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise unsupported(program, error) from error
+    if translated is None:
+        raise ExportError("torch's exporter returned no graph", where=entry.name)
+    return translated.model, folding
+
+
+def unsupported(program: ExportedProgram, error: Exception) -> ExportError:
+    """Return an error that names the operator, its module path and its Python line."""
+    found = _NO_FUNCTION.search(_chain(error))
+    if found is None:
+        return ExportError(_chain(error).strip().splitlines()[0], next_step="see the next strategy")
+    name = found[1].replace("::", ".")
+    node = next(
+        (n for n in program.graph_module.graph.nodes if str(n.target).startswith(name)), None
+    )
+    return ExportError(
+        f"no lowering for the operator {name}",
+        where=_place(node.meta) if node is not None else "",
+        next_step="replace the operator, or add toolkit/lowerings/<operator>.py",
+    )
+
+
+def _place(meta: dict[str, Any]) -> str:
+    stack = meta.get("nn_module_stack") or {}
+    path = list(stack.values())[-1][0] if stack else ""
+    lines = [line.strip() for line in (meta.get("stack_trace") or "").splitlines() if line.strip()]
+    return ", ".join(part for part in (path, lines[-2] if len(lines) > 1 else "") if part)
+
+
+def _chain(error: BaseException | None) -> str:
+    parts = []
+    while error is not None:
+        parts.append(str(error))
+        error = error.__cause__
+    return "\n".join(reversed(parts))
+
+
+def dynamic_shapes(entry: Entry) -> tuple[dict[int, Any], ...]:
+    """Return, per input, the dynamic axes; one name is one dimension."""
+    dims = {name: _dim(entry, name) for item in entry.inputs for name in item.dims if name}
+    return tuple(
+        {axis: dims[name] for axis, name in enumerate(item.dims) if name} for item in entry.inputs
+    )
+
+
+def _dim(entry: Entry, name: str) -> Any:
+    low, _, high, multiple = entry.range_of(name)
+    if multiple == 1:
+        return Dim(name, min=low, max=high)
+    unit = Dim(f"{name}_by_{multiple}", min=max(1, low // multiple), max=high // multiple)
+    return multiple * unit
+
+
+def _mutates(program: ExportedProgram) -> bool:
+    """Return whether an operator writes into its arguments (folding needs a functional graph)."""
+    return any(
+        isinstance(node.target, torch._ops.OpOverload)  # noqa: SLF001  (no public name)
+        and node.target._schema.is_mutable  # noqa: SLF001  (no public name)
+        for node in program.graph_module.graph.nodes
+    )

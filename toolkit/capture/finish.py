@@ -1,0 +1,147 @@
+"""Bring a captured graph to its final form: dimension names, provenance, signature."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from toolkit.core.entry import Entry
+from toolkit.core.errors import ExportError
+from toolkit.core.signature import Signature, TensorSpec
+
+MODULE = "toolkit.module"
+SOURCE = "toolkit.source"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_TRACE = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
+
+
+def finish(model: ir.Model, entry: Entry, *, static: bool) -> None:
+    """Name the dynamic dimensions, check them, and keep only portable provenance, in place.
+
+    Arguments:
+        model: The captured graph.
+        entry: The entry it was captured from.
+        static: Whether every dimension was asked to be fixed.
+
+    Raises:
+        ExportError: A requested dynamic dimension turned static.
+    """
+    _name_dimensions(model, entry)
+    if not static:
+        check_dynamic(model, entry)
+    for node in model.graph.all_nodes():
+        _keep_provenance(node)
+    for function in model.functions.values():
+        for node in function.all_nodes():
+            _keep_provenance(node)
+    for value in _values(model):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.name = entry.name
+    model.producer_name, model.producer_version = "toolkit", ""
+
+
+def check_dynamic(model: ir.Model, entry: Entry) -> None:
+    """Check that every requested dynamic dimension is dynamic in the graph.
+
+    Raises:
+        ExportError: One turned static; the export would fail or be wrong at another size.
+    """
+    for item, value in zip(entry.inputs, model.graph.inputs, strict=True):
+        for axis, (name, size) in enumerate(zip(item.dims, value.shape or (), strict=True)):
+            if name and isinstance(size, int):
+                raise ExportError(
+                    f"the dimension {name!r} turned static at {size}",
+                    where=f"entry {entry.name!r}, input {item.name!r}, axis {axis}",
+                    next_step="remove what reads the size as a Python number (len(x), x.shape "
+                    "in a literal), or export with --static",
+                )
+
+
+def _name_dimensions(model: ir.Model, entry: Entry) -> None:
+    """Give symbolic sizes the names of the entry's dimensions."""
+    names: dict[str, str] = {}
+    for item, value in zip(entry.inputs, model.graph.inputs, strict=True):
+        for name, size in zip(item.dims, value.shape or (), strict=True):
+            if name and isinstance(size, ir.SymbolicDim) and size.value:
+                names.setdefault(str(size.value), name)
+    for value in _values(model):
+        if value.shape is None:
+            continue
+        for axis, size in enumerate(value.shape):
+            if isinstance(size, ir.SymbolicDim) and size.value is not None:
+                value.shape[axis] = _renamed(str(size.value), names)
+
+
+def _renamed(expression: str, names: dict[str, str]) -> str:
+    return re.sub(r"[A-Za-z_]\w*", lambda word: names.get(word[0], word[0]), expression)
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.inputs
+        yield from graph.initializers.values()
+        for node in graph:
+            yield from node.outputs
+
+
+def _keep_provenance(node: ir.Node) -> None:
+    """Keep the module path and the Python line, without any path of this machine."""
+    props = node.metadata_props
+    scopes, trace = props.get(_SCOPES), props.get(_TRACE, "")
+    kept = {}
+    if scopes:
+        path = [scope for scope in ast.literal_eval(scopes) if scope]
+        kept[MODULE] = path[-2].removeprefix("model.") if len(path) > 1 else ""
+    if frames := _FRAME.findall(trace):
+        file, line, function = frames[-1]
+        kept[SOURCE] = f"{'/'.join(file.split('/')[-2:])}:{line} in {function}"
+    props.clear()
+    props.update({key: value for key, value in kept.items() if value})
+
+
+def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:
+    """Return the signature of a finished graph."""
+    dims = {name for item in entry.inputs for name in item.dims if name}
+    return Signature(
+        entry=entry.name,
+        family=family,
+        inputs=tuple(
+            TensorSpec(
+                item.name,
+                _dtype(value),
+                _dims(value),
+                kind=item.kind,
+                law=item.law if item.kind == "noise" else "",
+                low=item.low,
+                high=item.high,
+            )
+            for item, value in zip(entry.inputs, model.graph.inputs, strict=True)
+        ),
+        outputs=tuple(
+            TensorSpec(
+                str(value.name),
+                _dtype(value),
+                _dims(value),
+                kind="output",
+                unit=entry.units.get(str(value.name), "absolute"),
+            )
+            for value in model.graph.outputs
+        ),
+        ranges={name: entry.range_of(name) for name in sorted(dims)},
+    )
+
+
+def _dtype(value: ir.Value) -> str:
+    return "float32" if value.dtype is None else str(value.dtype.numpy())
+
+
+def _dims(value: ir.Value) -> tuple[int | str, ...]:
+    return tuple(
+        size if isinstance(size, int) else str(size.value or f"{value.name}_{axis}")
+        for axis, size in enumerate(value.shape or ())
+    )

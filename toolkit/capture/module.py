@@ -1,0 +1,96 @@
+"""One entry as a module: the model and its call behind a plain `forward`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.core.entry import Call, Entry
+from toolkit.core.errors import UsageError
+
+
+class EntryModule(nn.Module):
+    """Give an entry's call the form that exporters expect.
+
+    Arguments:
+        model: The model.
+        call: A method's name, or a callable `(model, *tensors)`.
+    """
+
+    def __init__(self, model: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.model = model
+        self.call = call
+        if isinstance(call, str) and not callable(getattr(model, call, None)):
+            raise UsageError(
+                f"{type(model).__name__} has no method {call!r}",
+                where="the entry's call",
+                next_step="name one of the model's methods, or give a callable (model, *tensors)",
+            )
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """Return what the call returns, dictionaries as tuples of their values."""
+        if isinstance(self.call, str):
+            method: Callable[..., Any] = getattr(self.model, self.call)
+            return _values(method(*tensors))
+        return _values(self.call(self.model, *tensors))
+
+
+def _values(result: Any) -> Any:
+    return tuple(result.values()) if isinstance(result, Mapping) else result
+
+
+def entry_module(model: nn.Module, entry: Entry) -> EntryModule:
+    """Return the module that is captured for an entry."""
+    return EntryModule(model, entry.call)
+
+
+def reference_module(model: nn.Module, entry: Entry) -> EntryModule:
+    """Return the module that answers for an entry in eager: its plain form."""
+    return EntryModule(model, entry.reference or entry.call)
+
+
+def as_tuple(result: Any) -> tuple[Tensor, ...]:
+    """Return a call's result as a tuple of tensors.
+
+    Raises:
+        UsageError: The call returned something else.
+    """
+    values = result if isinstance(result, tuple | list) else (result,)
+    if not values or not all(isinstance(value, Tensor) for value in values):
+        found = ", ".join(type(value).__name__ for value in values) or "nothing"
+        raise UsageError(
+            f"the call returned {found}",
+            where="the entry's call",
+            next_step="return a tensor, a tuple of tensors or a dict of tensors",
+        )
+    return tuple(values)
+
+
+def output_names(entry: Entry, model: nn.Module, values: tuple[Tensor, ...]) -> list[str]:
+    """Return the outputs' names: given, from a dict result, or `output_0`, `output_1`, …
+
+    Raises:
+        UsageError: Another number of names is given than the call returns.
+    """
+    names = list(entry.outputs) or _dict_names(entry, model)
+    if not names:
+        names = [entry.name] if len(values) == 1 else [f"output_{i}" for i in range(len(values))]
+    if len(names) != len(values):
+        raise UsageError(
+            f"entry {entry.name!r} names {len(names)} outputs but returns {len(values)}",
+            where=", ".join(names),
+            next_step="give one name per output",
+        )
+    return names
+
+
+def _dict_names(entry: Entry, model: nn.Module) -> list[str]:
+    inputs = [item.value for item in entry.inputs]
+    call = entry.call
+    with torch.no_grad():
+        result = getattr(model, call)(*inputs) if isinstance(call, str) else call(model, *inputs)
+    return [str(name) for name in result] if isinstance(result, Mapping) else []

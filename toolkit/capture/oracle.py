@@ -1,0 +1,93 @@
+"""The oracle: the eager model evaluated in float64."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from toolkit.capture.module import EntryModule, as_tuple, reference_module
+from toolkit.core.case import Case
+from toolkit.core.entry import Entry
+
+DOUBLE = {
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float32: torch.float64,
+    torch.complex64: torch.complex128,
+}
+
+
+class _InDouble(TorchDispatchMode):
+    """Turn every floating element type that an operator is asked for into float64."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        arguments = [DOUBLE.get(a, a) if isinstance(a, torch.dtype) else a for a in args]
+        keywords = {
+            name: DOUBLE.get(value, value) if isinstance(value, torch.dtype) else value
+            for name, value in (kwargs or {}).items()
+        }
+        return func(*arguments, **keywords)
+
+
+@contextlib.contextmanager
+def in_double() -> Iterator[None]:
+    """Evaluate in float64 throughout, `.float()` and default element types inside included."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _InDouble():
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+class Oracle:
+    """Answer an entry's inputs in float64 and, beside it, in the model's own precision.
+
+    Arguments:
+        model: The model in evaluation mode.
+        entry: The entry; its plain form is what runs.
+        outputs: Names of the outputs.
+    """
+
+    def __init__(self, model: nn.Module, entry: Entry, outputs: Sequence[str]) -> None:
+        self.inputs = [item.name for item in entry.inputs]
+        self.outputs = list(outputs)
+        self.eager = reference_module(model, entry)
+        self.double = EntryModule(copy.deepcopy(model).double(), entry.reference or entry.call)
+
+    @torch.no_grad()
+    def answer(self, check: str, name: str, inputs: Mapping[str, Tensor], **extra: Any) -> Case:
+        """Return a case with the inputs and both answers.
+
+        Arguments:
+            check: Name of the check that asks.
+            name: Name of the case.
+            inputs: One tensor per graph input.
+            extra: Further arrays that the check compares with.
+        """
+        tensors = [inputs[key].detach() for key in self.inputs]
+        eager = as_tuple(self.eager(*(tensor.clone() for tensor in tensors)))
+        with in_double():
+            oracle = as_tuple(self.double(*(_doubled(tensor) for tensor in tensors)))
+        return Case(
+            check,
+            name,
+            inputs={key: inputs[key].detach().cpu().numpy() for key in self.inputs},
+            oracle={key: o.cpu().numpy() for key, o in zip(self.outputs, oracle, strict=True)},
+            eager={key: e.cpu().numpy() for key, e in zip(self.outputs, eager, strict=True)},
+            extra={key: torch.as_tensor(value).numpy() for key, value in extra.items()},
+        )
+
+
+def _doubled(tensor: Tensor) -> Tensor:
+    return tensor.to(DOUBLE.get(tensor.dtype, tensor.dtype)).clone()

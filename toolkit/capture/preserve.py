@@ -1,0 +1,55 @@
+"""Leave the user's model and process as they were, also after an error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the model in evaluation mode; put back flags, parameters, buffers and random state.
+
+    Arguments:
+        model: Any module; its training flags may differ between submodules.
+    """
+    training = {module: module.training for module in model.modules()}
+    tensors = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+    gradients = {p: (p.requires_grad, p.grad) for p in model.parameters()}
+    with torch.random.fork_rng(devices=_devices(model)):
+        try:
+            yield model.eval()
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+            for parameter, (required, gradient) in gradients.items():
+                parameter.requires_grad_(required)
+                parameter.grad = gradient
+            current = _tensors(model)
+            with torch.no_grad():
+                for name, saved in tensors.items():
+                    if not torch.equal(current[name], saved):
+                        current[name].copy_(saved)
+
+
+@contextlib.contextmanager
+def without_validation() -> Iterator[None]:
+    """Switch off the argument validation of `torch.distributions`: a data-dependent guard."""
+    before = Distribution._validate_args  # noqa: SLF001  (torch has a setter but no getter)
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _devices(model: nn.Module) -> list[torch.device]:
+    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)

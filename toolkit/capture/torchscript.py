@@ -1,0 +1,53 @@
+"""The second strategy: the TorchScript exporter, for models that write into their weights."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from toolkit.capture.fold import Folding
+from toolkit.capture.module import EntryModule
+from toolkit.core.entry import Entry
+
+HIGHEST_OPSET = 20
+
+
+def export_torchscript(
+    module: EntryModule,
+    entry: Entry,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+    static: bool,
+) -> tuple[ir.Model, Folding]:
+    """Return an entry's graph; the arguments are those of the dynamo strategy.
+
+    Raises:
+        Exception: Whatever the exporter raises; the caller reports it as this strategy's reason.
+    """
+    names = [item.name for item in entry.inputs]
+    axes = {
+        item.name: {axis: name for axis, name in enumerate(item.dims) if name}
+        for item in entry.inputs
+    }
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        torch.onnx.export(
+            module,
+            tuple(inputs),
+            f=buffer,
+            dynamo=False,
+            opset_version=min(opset, HIGHEST_OPSET),
+            input_names=names,
+            output_names=list(outputs),
+            dynamic_axes=None if static else axes,
+            do_constant_folding=True,
+            verbose=False,
+        )
+    return ir.from_proto(onnx.load_model_from_string(buffer.getvalue())), Folding(0, 0, 0)
