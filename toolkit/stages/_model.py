@@ -1,0 +1,171 @@
+"""A recipe's model, weights and data."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from toolkit.core import registry
+from toolkit.core.errors import IntegrityError, UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.protocols import Data
+from toolkit.core.recipe import Recipe
+from toolkit.core.seed import seeded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+WEIGHTS = "weights.safetensors"
+
+
+def build_model(recipe: Recipe) -> nn.Module:
+    """Make the recipe's model with the initial weights of its seed, in evaluation mode.
+
+    Raises:
+        UsageError: The recipe names no model, an argument is wrong, or the target makes none.
+    """
+    from torch import nn
+
+    name = recipe.model.name
+    if not name:
+        raise UsageError(
+            "the recipe names no model",
+            where="[model]",
+            next_step=f"name one of {', '.join(registry.models.names())}, or module:factory",
+        )
+    target = registry.models.load(name)
+    if isinstance(target, nn.Module):
+        # The user keeps the module itself: flags, device and weights stay as they were.
+        made: Any = copy.deepcopy(target)
+    else:
+        with seeded(recipe.seed):
+            made = call(target, recipe.model.arguments, where=f"[model] name = {name!r}")
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"{name} gives a {type(made).__name__}, not a torch.nn.Module",
+            where=f"[model] name = {name!r}",
+            next_step="name a module, or a function or class that makes one",
+        )
+    return made.eval()
+
+
+def load_model(recipe: Recipe, folder: RunFolder) -> nn.Module:
+    """Make the recipe's model and give it the weights of the run folder, in evaluation mode.
+
+    Raises:
+        UsageError: There are no weights, or they are another model's.
+        IntegrityError: The file is damaged.
+    """
+    model = build_model(recipe)
+    load_weights(model, folder.path / WEIGHTS)
+    return model
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model the weights of a safetensors file.
+
+    Raises:
+        UsageError: There is no such file, or names or shapes are not the model's.
+        IntegrityError: The file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model as load_safetensors
+
+    if not path.is_file():
+        raise UsageError(
+            "there are no weights yet",
+            where=str(path),
+            next_step="toolkit train, or --weights FILE",
+        )
+    try:
+        missing, unexpected = load_safetensors(model, path, strict=False)
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"the weights cannot be read: {error}", where=str(path), next_step="train again"
+        ) from error
+    except RuntimeError as error:
+        raise _mismatch(path, str(error)) from error
+    if missing or unexpected:
+        raise _mismatch(path, _listed("missing", missing) + _listed("unexpected", unexpected))
+
+
+def load_data(recipe: Recipe) -> Data | None:
+    """Load the recipe's data; `None` where it names none.
+
+    Raises:
+        UsageError: There is no such data set, or an argument is wrong.
+    """
+    name = recipe.data.name
+    if not name:
+        return None
+    data = call(
+        registry.datasets.load(name), recipe.data.arguments, where=f"[data] name = {name!r}"
+    )
+    if not isinstance(data, Data):
+        raise UsageError(
+            f"{name} gives a {type(data).__name__}, not a toolkit.core.protocols.Data",
+            where=f"[data] name = {name!r}",
+            next_step="return Data(train={'x': …}, test={'x': …})",
+        )
+    return data
+
+
+def call(target: Any, arguments: Mapping[str, Any], *, where: str) -> Any:
+    """Call what a recipe names with the recipe's arguments.
+
+    Raises:
+        UsageError: It cannot be called, or an argument is unknown, missing or wrong.
+    """
+    if not callable(target):
+        raise UsageError(
+            f"a {type(target).__name__} cannot be called",
+            where=where,
+            next_step="name a function or a class",
+        )
+    _check_arguments(target, arguments, where=where)
+    try:
+        return target(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{type(error).__name__}: {error}",
+            where=where,
+            next_step=f"correct the arguments: {dict(arguments)}",
+        ) from error
+
+
+def _check_arguments(
+    target: Callable[..., Any], arguments: Mapping[str, Any], *, where: str
+) -> None:
+    try:
+        signature = inspect.signature(target)
+        signature.bind(**arguments)
+    except ValueError:  # Some built-in callables have no signature to check.
+        return
+    except TypeError as error:
+        known = list(signature.parameters)
+        unknown = [name for name in arguments if name not in known]
+        if unknown:
+            raise UsageError(
+                f"unknown argument {unknown[0]!r}",
+                where=where,
+                next_step=registry.nearest(unknown[0], known) if known else "it takes none",
+            ) from error
+        raise UsageError(
+            f"the arguments do not fit: {error}", where=where, next_step=f"it takes {signature}"
+        ) from error
+
+
+def _listed(word: str, names: Any) -> str:
+    return f" {word}: {', '.join(sorted(names))}." if names else ""
+
+
+def _mismatch(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"the weights do not fit the model.{' ' + what.strip()}",
+        where=str(path),
+        next_step="train again, or give the [model] arguments that these weights were trained with",
+    )

@@ -1,0 +1,289 @@
+"""What Lightning runs: the objective as a module, loaders, and the record of every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import logging
+import math
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from toolkit.core.errors import CheckFailed, MissingError, UsageError
+from toolkit.core.files import write_text
+from toolkit.core.protocols import Objective
+from toolkit.core.recipe import Recipe
+
+Row = dict[str, float]
+GRADIENT_NORM = 1.0
+LIGHTNING_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*GPU available but not used.*",
+    ".*treespec, LeafSpec.*",
+    ".*lr_scheduler.step\\(\\)` before `optimizer.step.*",
+)
+
+
+class Training(pl.LightningModule):  # type: ignore[misc]
+    """A model with its objective, Adam and a cosine schedule.
+
+    Arguments:
+        model: The model that is trained.
+        objective: Maps model and batch to named scalars; `loss` is minimised.
+        learning_rate: Rate at the first step; it falls to zero.
+        seed: Seed of random numbers drawn while training; every epoch starts from its own.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, *, learning_rate: float, seed: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.history: list[Row] = []
+
+    def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
+        """Return the loss of one batch."""
+        if index == 0:
+            # A resumed epoch then draws what it would have drawn without the stop.
+            torch.manual_seed(self.seed + 1009 * self.current_epoch + self.global_rank)
+        return self._record(batch, "train")
+
+    def validation_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:  # noqa: ARG002
+        """Record every value of the objective on held-out samples."""
+        return self._record(batch, "test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return Adam and a cosine schedule over all steps."""
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the record of the finished epochs."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the record of the finished epochs back."""
+        self.history = checkpoint["history"]
+
+    def _record(self, batch: Mapping[str, Tensor], part: str) -> Tensor:
+        values = self.objective(self.model, batch)
+        self.log_dict(
+            {f"{part}_{name}": value for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch["x"]),
+            sync_dist=self.trainer.world_size > 1,
+        )
+        return values["loss"]
+
+
+class EpochRecord(Checkpoint):  # type: ignore[misc]
+    """After every epoch: one row of `metrics.csv`, and a checkpoint to go on from.
+
+    Arguments:
+        metrics: Path of the CSV file.
+        checkpoint: Path of the checkpoint.
+    """
+
+    def __init__(self, metrics: Path, checkpoint: Path) -> None:
+        self.metrics = metrics
+        self.checkpoint = checkpoint
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Training) -> None:
+        """Append the row, then save.
+
+        Raises:
+            CheckFailed: The loss is NaN or infinite.
+        """
+        row = epoch_row(trainer.current_epoch + 1, trainer.callback_metrics)
+        if not math.isfinite(row["train_loss"]):
+            raise CheckFailed(
+                f"training diverged: the loss of epoch {row['epoch']:g} is {row['train_loss']}",
+                where="[train] of the recipe",
+                next_step=f"lower learning_rate (now {pl_module.learning_rate:g})",
+            )
+        pl_module.history.append(row)
+        temporary = self.checkpoint.with_suffix(".part")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.checkpoint)
+            write_history(self.metrics, pl_module.history)
+
+
+class Samples(Dataset[dict[str, Tensor]]):
+    """Named tensors of equal first axis, read a batch at a time.
+
+    Arguments:
+        tensors: The tensors.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors["x"])
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: tensor[index] for name, tensor in self.tensors.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return one batch by indexing each tensor once."""
+        return {name: tensor[list(indices)] for name, tensor in self.tensors.items()}
+
+
+def train_loader(tensors: Mapping[str, Tensor], recipe: Recipe) -> DataLoader[dict[str, Tensor]]:
+    """Return shuffled batches; the order depends on seed and epoch alone.
+
+    The last, smaller batch of an epoch is left out: batch normalisation fails on one sample.
+    """
+    samples = Samples(tensors)
+    # With several devices Lightning puts a sampler in that knows each process's rank.
+    alone = recipe.train.devices == 1
+    sampler: DistributedSampler[dict[str, Tensor]] | None = (
+        DistributedSampler(samples, num_replicas=1, rank=0, seed=recipe.seed) if alone else None
+    )
+    return DataLoader(
+        samples,
+        batch_size=recipe.train.batch_size,
+        shuffle=None if alone else True,
+        sampler=sampler,
+        drop_last=len(samples) > recipe.train.batch_size,
+        collate_fn=_as_it_is,
+    )
+
+
+def test_loader(tensors: Mapping[str, Tensor], recipe: Recipe) -> DataLoader[dict[str, Tensor]]:
+    """Return the held-out batches in order."""
+    return DataLoader(Samples(tensors), batch_size=recipe.train.batch_size, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def make_trainer(recipe: Recipe, record: EpochRecord) -> Any:
+    """Return a silent Lightning trainer; its progress bar shows on a terminal's standard error.
+
+    Raises:
+        UsageError: Device or precision is wrong.
+        MissingError: The device is not here.
+    """
+    accelerator, devices = _devices(recipe)
+    callbacks: list[Any] = [record]
+    bar = sys.stderr.isatty()
+    if bar:
+        callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
+    try:
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp" if recipe.train.devices > 1 else "auto",
+            precision=recipe.train.precision,
+            max_epochs=recipe.train.epochs,
+            gradient_clip_val=GRADIENT_NORM,
+            callbacks=callbacks,
+            default_root_dir=record.metrics.parent,
+            logger=False,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise UsageError(
+            f"Lightning refuses these settings: {error}",
+            where="device, train.precision or train.devices of the recipe",
+            next_step="correct the value",
+        ) from error
+
+
+def _devices(recipe: Recipe) -> tuple[str, int | list[int]]:
+    kind, _, index = recipe.device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cpu":
+        return "cpu", recipe.train.devices
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise UsageError(
+            f"there is no device {recipe.device!r}", next_step="one of cpu, cuda, cuda:0, auto"
+        )
+    if not torch.cuda.is_available():
+        raise MissingError(
+            "no CUDA device can be used here", where="device", next_step="--device cpu"
+        )
+    return "cuda", [int(index)] if index else recipe.train.devices
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Lightning's banners, and the warnings that do not concern our users."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in LIGHTNING_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM out as `KeyboardInterrupt`: Lightning turns both into an exit."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        stopped = isinstance(error.__context__, KeyboardInterrupt)
+        if stopped or isinstance(error, SIGTERMException):
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+def epoch_row(epoch: int, metrics: Mapping[str, Tensor]) -> Row:
+    """Return epoch, both losses, and the objective's other values on held-out samples."""
+    row = {"epoch": float(epoch)}
+    for name in ("train_loss", "test_loss"):
+        row[name] = float(metrics[name])
+    for name, value in sorted(metrics.items()):
+        figure = name.removeprefix("test_")
+        if name.startswith("test_") and figure != "loss":
+            row[figure] = float(value)
+    return row
+
+
+def write_history(path: Path, history: Sequence[Row]) -> None:
+    """Write one CSV line per epoch."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    write_text(path, stream.getvalue())
