@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from toolkit.capture.finish import source_line
 from toolkit.capture.fold import Folding, fold_parameters
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
@@ -70,9 +71,9 @@ def unsupported(program: ExportedProgram, error: Exception) -> ExportError:
     if found is None:
         return ExportError(_chain(error).strip().splitlines()[0], next_step="see the next strategy")
     name = found[1].replace("::", ".")
-    node = next(
-        (n for n in program.graph_module.graph.nodes if str(n.target).startswith(name)), None
-    )
+    stem = name.removeprefix("aten.").lstrip("_")
+    nodes = program.graph_module.graph.nodes
+    node = next((n for n in nodes if stem in str(n.target)), None)
     return ExportError(
         f"no lowering for the operator {name}",
         where=_place(node.meta) if node is not None else "",
@@ -83,8 +84,7 @@ def unsupported(program: ExportedProgram, error: Exception) -> ExportError:
 def _place(meta: dict[str, Any]) -> str:
     stack = meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
-    lines = [line.strip() for line in (meta.get("stack_trace") or "").splitlines() if line.strip()]
-    return ", ".join(part for part in (path, lines[-2] if len(lines) > 1 else "") if part)
+    return ", ".join(part for part in (path, source_line(meta.get("stack_trace") or "")) if part)
 
 
 def _chain(error: BaseException | None) -> str:

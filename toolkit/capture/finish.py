@@ -95,13 +95,20 @@ def _keep_provenance(node: ir.Node) -> None:
     scopes, trace = props.get(_SCOPES), props.get(_TRACE, "")
     kept = {}
     if scopes:
-        path = [scope for scope in ast.literal_eval(scopes) if scope]
+        path = [s for s in ast.literal_eval(scopes) if s and not s.startswith("_empty")]
         kept[MODULE] = path[-2].removeprefix("model.") if len(path) > 1 else ""
-    if frames := _FRAME.findall(trace):
-        file, line, function = frames[-1]
-        kept[SOURCE] = f"{'/'.join(file.split('/')[-2:])}:{line} in {function}"
+    kept[SOURCE] = source_line(trace)
     props.clear()
     props.update({key: value for key, value in kept.items() if value})
+
+
+def source_line(trace: str) -> str:
+    """Return the innermost Python line of a trace, with the last two parts of its path."""
+    frames = [frame for frame in _FRAME.findall(trace) if "toolkit/capture/" not in frame[0]]
+    if not frames:
+        return ""
+    file, line, function = frames[-1]
+    return f"{'/'.join(file.split('/')[-2:])}:{line} in {function}"
 
 
 def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:

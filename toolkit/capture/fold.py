@@ -135,9 +135,7 @@ def _demote(known: Known) -> int:
     return kept
 
 
-def _store(
-    program: ExportedProgram, node: fx.Node, value: Tensor, name: str, known: Known
-) -> None:
+def _store(program: ExportedProgram, node: fx.Node, value: Tensor, name: str, known: Known) -> None:
     graph = program.graph_module.graph
     fake = node.meta["val"]
     first = next(iter(graph.nodes))
@@ -170,5 +168,3 @@ def _drop_unused(program: ExportedProgram) -> None:
             program.state_dict.pop(spec.target, None)
             program.constants.pop(spec.target, None)
     signature.input_specs[:] = specs
-
-

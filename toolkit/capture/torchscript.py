@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -37,7 +39,7 @@ def export_torchscript(
         for item in entry.inputs
     }
     buffer = io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), _muted():
         torch.onnx.export(
             module,
             tuple(inputs),
@@ -51,3 +53,16 @@ def export_torchscript(
             verbose=False,
         )
     return ir.from_proto(onnx.load_model_from_string(buffer.getvalue())), Folding(0, 0, 0)
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keep standard output clean: on an error the exporter's C++ code prints whole graphs there."""
+    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)

@@ -24,7 +24,7 @@ class Case:
     Arguments:
         check: Name of the check that made it.
         name: What the inputs are (`real`, `noise`, `tails`, …).
-        inputs: Per graph input an array, its first axis the batch.
+        inputs: Per graph input an array.
         oracle: Per output the eager model's answer in float64.
         eager: Per output the eager model's answer in float32.
         extra: Whatever else the check compares with (labels, an autograd log-determinant, …).

@@ -56,6 +56,16 @@ class Input:
                 next_step="give one name or None per axis",
             )
 
+    @property
+    def batch_axis(self) -> int:
+        """Axis of the batch: the one named `batch`, else the first."""
+        return self.dims.index("batch") if "batch" in self.dims else 0
+
+    def batched(self, count: int) -> tuple[int, ...]:
+        """Return the example's shape with another batch size."""
+        axis = self.batch_axis
+        return (*self.shape[:axis], count, *self.shape[axis + 1 :])
+
     @classmethod
     def parse(cls, spec: str) -> Input:
         """Read `name:dtype[batch,8]`; a word is a dynamic dimension, a number a fixed one.

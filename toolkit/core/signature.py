@@ -30,6 +30,15 @@ class TensorSpec:
     high: int | None = None
     unit: str = "absolute"
 
+    @property
+    def batch_axis(self) -> int:
+        """Axis of the batch: the one named `batch`, else the first."""
+        return self.dims.index("batch") if "batch" in self.dims else 0
+
+    def rows(self, array: Any, part: slice) -> Any:
+        """Return the part of an array along its batch."""
+        return array[(slice(None),) * self.batch_axis + (part,)]
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:

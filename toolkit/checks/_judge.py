@@ -1,0 +1,102 @@
+"""How checks turn compared outputs into one finding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from toolkit.core.case import Case
+from toolkit.core.outcome import Finding
+from toolkit.core.protocols import Subject
+from toolkit.runtime.limits import FORMULA, judge
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Row = dict[str, Any]
+
+
+def own_cases(subject: Subject, check: str) -> list[Case]:
+    """Return the cases that a check prepared."""
+    return [case for case in subject.cases if case.check == check]
+
+
+def compare_case(
+    subject: Subject,
+    case: Case,
+    outputs: Mapping[str, np.ndarray] | None = None,
+    *,
+    rows: slice | None = None,
+    label: str = "",
+) -> list[Row]:
+    """Judge every output of a case against the oracle.
+
+    Arguments:
+        subject: What is judged.
+        case: Inputs and reference answers.
+        outputs: What the variant gave; run here if absent.
+        rows: Part of the batch that `outputs` belongs to.
+        label: Name of the row; the case's own if empty.
+    """
+    given = subject.run(case.inputs) if outputs is None else outputs
+    part = rows or slice(None)
+    judged = []
+    for spec in subject.signature.outputs:
+        good, value, limit, unit = judge(
+            given[spec.name],
+            spec.rows(case.oracle[spec.name], part),
+            spec.rows(case.eager[spec.name], part),
+            unit=spec.unit,
+            budget=subject.budget,
+            k=subject.k,
+        )
+        judged.append(
+            {
+                "case": label or case.name,
+                "output": spec.name,
+                "samples": len(given[spec.name]),
+                "good": good,
+                "value": value,
+                "limit": limit,
+                "unit": unit,
+            }
+        )
+    return judged
+
+
+def worst_finding(check: str, subject: Subject, rows: Sequence[Row]) -> Finding:
+    """Return the finding of the row closest to, or furthest over, its limit."""
+    if not rows:
+        return finding(check, subject, "failed", reason="nothing verified: there are no cases")
+    worst = max(rows, key=closeness)
+    bad = any(not row["good"] for row in rows)
+    formula = FORMULA if worst["unit"] == "absolute" else f"budget in {worst['unit']}"
+    where = f"{worst['output']} on {worst['case']}"
+    return finding(
+        check,
+        subject,
+        "failed" if bad else "ok",
+        value=worst["value"],
+        limit=worst["limit"],
+        unit=worst["unit"],
+        reason=f"{where}: over the limit, {formula}" if bad else f"{formula}; closest: {where}",
+        detail={"rows": list(rows)},
+    )
+
+
+def finding(check: str, subject: Subject, status: Any, **fields: Any) -> Finding:
+    """Return a finding about a subject."""
+    return Finding(
+        check, subject.signature.entry, subject.variant, subject.backend, status, **fields
+    )
+
+
+def closeness(row: Row) -> float:
+    """Return how near a row is to its limit; above 1 it is over."""
+    value, limit = row["value"], row["limit"]
+    if row["unit"] == "psnr":
+        value, limit = limit, value
+    if math.isnan(value):
+        return math.inf
+    return value / limit if limit else (math.inf if value else 0.0)

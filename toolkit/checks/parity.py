@@ -1,0 +1,83 @@
+"""Does the variant give the oracle's answers, on real data, noise, tails and edges?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from toolkit.checks import _draw
+from toolkit.checks._judge import compare_case, own_cases, worst_finding
+from toolkit.core.case import Case
+from toolkit.core.outcome import Finding
+from toolkit.core.protocols import Source, Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NAME = "parity"
+NEAR_TIE = 1e-5
+BUDGETED = ("real", "noise")
+
+
+class Parity:
+    """Compare every output with the oracle, in the unit of its budget or by the formula."""
+
+    def prepare(self, source: Source) -> Sequence[Case]:
+        """Make the cases `real`, `noise`, `tails` and `edges`.
+
+        Where outputs are integers, samples that a change of the input by `NEAR_TIE` flips are
+        left out: no float32 arithmetic can promise those.
+        """
+        count = source.samples
+        drawn = {
+            "real": _draw.real(source, count),
+            "noise": _draw.noise(source, count),
+            "tails": _draw.tails(source, min(count, 128)),
+            "edges": _draw.edges(source),
+        }
+        integers = any("int" in spec.dtype for spec in source.signature.outputs)
+        if integers:
+            drawn = {name: _decided(source, inputs) for name, inputs in drawn.items()}
+        return [
+            source.answer(NAME, name, inputs)
+            for name, inputs in drawn.items()
+            if all(tensor.numel() for tensor in inputs.values())
+        ]
+
+    def judge(self, subject: Subject) -> Finding:
+        """Answer with the output and case that come closest to, or furthest over, their limit.
+
+        A budget speaks of inputs like the data; without one the formula holds on every case.
+        """
+        asked = BUDGETED if subject.budget else ("real", "noise", "tails", "edges")
+        rows = []
+        for case in own_cases(subject, NAME):
+            if case.name in asked:
+                rows += compare_case(subject, case)
+        return worst_finding(NAME, subject, rows)
+
+
+def _decided(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keep the samples whose integers do not change when the inputs move by `NEAR_TIE`."""
+    import torch
+
+    draws = _draw.generator(source, 5)
+    plain = source.answer(NAME, "plain", inputs)
+    moved = {
+        name: value + NEAR_TIE * torch.randn(value.shape, generator=draws)
+        if value.is_floating_point()
+        else value
+        for name, value in inputs.items()
+    }
+    shaken = source.answer(NAME, "moved", moved)
+    keep = None
+    for name, oracle in plain.oracle.items():
+        for other in (plain.eager[name], shaken.oracle[name]):
+            same = torch.from_numpy(oracle == other).reshape(len(oracle), -1).all(1)
+            keep = same if keep is None else keep & same
+    axes = {item.name: item.batch_axis for item in source.entry.inputs}
+    rows = torch.nonzero(keep).flatten()
+    return {name: value.index_select(axes[name], rows) for name, value in inputs.items()}
+
+
+check = Parity()

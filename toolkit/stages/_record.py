@@ -1,0 +1,83 @@
+"""Records of finished stages in the manifest: keys, outputs, versions."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from toolkit.core import machine
+from toolkit.core.files import digest, sha256, write_text
+from toolkit.core.folder import RunFolder
+from toolkit.core.outcome import Outcome
+from toolkit.core.recipe import Recipe
+from toolkit.core.registry import PACKAGE_ROOT
+
+STAGES = ("train", "export", "optimize", "build", "verify", "bench", "bundle", "report")
+
+
+def stage_module(name: str) -> ModuleType:
+    """Import one stage."""
+    return importlib.import_module(f"toolkit.stages.{name}")
+
+
+def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
+    """Return the hash of all that a stage's result depends on.
+
+    That is: the outputs of the stages it reads, its sections of the recipe, the toolkit's own
+    source, the versions of what it calls and, where it measures, the machine.
+    """
+    module = stage_module(name)
+    table = recipe.model_dump(mode="json")
+    stages = folder.manifest()["stages"]
+    return digest(
+        {key: table[key] for key in (*module.SECTIONS, "device", "providers")},
+        {stage: stages[stage]["outputs"] for stage in module.AFTER if stage in stages},
+        {source: source_hash(source) for source in module.SOURCES},
+        source_hash(f"stages/{name}.py"),
+        machine.versions(*module.PACKAGES) if module.PACKAGES else {},
+        machine.processor() if module.MEASURES else "",
+    )
+
+
+@cache
+def source_hash(part: str) -> str:
+    """Return the hash of a folder or file of the toolkit."""
+    path = PACKAGE_ROOT / part
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return digest([(file.name, sha256(file)) for file in files])
+
+
+def is_current(name: str, recipe: Recipe, folder: RunFolder) -> bool:
+    """Return whether a stage finished with the same key and its outputs are untouched."""
+    record = folder.manifest()["stages"].get(name)
+    if record is None or record["status"] == "failed":
+        return False
+    if record["key"] != stage_key(name, recipe, folder):
+        return False
+    return all(
+        (folder.path / file).is_file() and sha256(folder.path / file) == known
+        for file, known in record["outputs"].items()
+    )
+
+
+def record_stage(
+    folder: RunFolder, name: str, recipe: Recipe, outcome: Outcome, *, started: float = 0.0
+) -> dict[str, Any]:
+    """Write a stage's record, and the recipe it ran with, and return the record."""
+    import tomli_w
+
+    record = {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "key": stage_key(name, recipe, folder),
+        "outputs": {file: sha256(folder.path / file) for file in outcome.detail.get("files", [])},
+        "versions": machine.versions(),
+        "seconds": round(time.perf_counter() - started, 3) if started else None,
+        "result": outcome.detail,
+    }
+    write_text(folder.path / "recipe.toml", tomli_w.dumps(recipe.model_dump(mode="json")))
+    folder.record(name, record)
+    return record

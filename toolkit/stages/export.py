@@ -1,0 +1,237 @@
+"""Export: every entry becomes one ONNX file, judged against the oracle, with golden cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolkit.core import registry
+from toolkit.core.case import Case, save_cases
+from toolkit.core.entry import Entry
+from toolkit.core.errors import ToolkitError
+from toolkit.core.files import sha256
+from toolkit.core.folder import RunFolder
+from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Data, Source, Subject
+from toolkit.core.recipe import Recipe
+from toolkit.core.signature import Signature
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AFTER = ("train",)
+SECTIONS = ("model", "data", "seed", "export", "verify")
+SOURCES = (
+    "core",
+    "nn",
+    "data",
+    "models",
+    "adapters",
+    "lowerings",
+    "capture",
+    "schedules",
+    "checks",
+    "runtime",
+)
+PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
+MEASURES = False
+
+FILE = "exported.onnx"
+GOLDEN = "golden.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The result of one entry.
+
+    Arguments:
+        outcome: ok, or failed with the reason.
+        path: The `.onnx` file; it exists where the outcome is ok.
+        detail: Signature, strategy, attempts and folding, JSON-ready.
+    """
+
+    outcome: Outcome
+    path: Path
+    detail: dict[str, Any]
+
+    @property
+    def signature(self) -> Signature:
+        """What the graph takes and gives."""
+        return Signature.from_dict(self.detail["signature"])
+
+
+def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+    """Export every entry of the recipe's model."""
+    from toolkit.stages._entries import entries_of
+    from toolkit.stages._model import WEIGHTS, build_model, load_data, load_model
+
+    trained = (folder.path / WEIGHTS).exists()
+    model = load_model(recipe, folder) if trained else build_model(recipe)
+    results = export_entries(
+        model, entries_of(model, recipe), folder, recipe, data=load_data(recipe)
+    )
+    return summary(results, folder, getattr(model, "family", ""))
+
+
+def export_entries(
+    model: nn.Module,
+    entries: Sequence[Entry],
+    folder: RunFolder,
+    recipe: Recipe,
+    *,
+    data: Data | None = None,
+) -> dict[str, Exported]:
+    """Export entries one by one; one that fails does not stop the others.
+
+    Arguments:
+        model: Any module; its state is put back afterwards.
+        entries: What to export.
+        folder: Where the files go.
+        recipe: Opset, strategies, number of samples and limits.
+        data: Real samples for the checks.
+    """
+    return {entry.name: _export(model, entry, folder, recipe, data) for entry in entries}
+
+
+def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Outcome:
+    """Return the stage's outcome: failed, with every reason, where an entry failed."""
+    failed = [f"{name}: {r.outcome.reason}" for name, r in results.items() if not r.outcome.ok]
+    files = [
+        str(path.relative_to(folder.path))
+        for result in results.values()
+        if result.outcome.ok
+        for path in (result.path, result.path.with_name(GOLDEN))
+    ]
+    entries = {name: result.detail for name, result in results.items() if result.outcome.ok}
+    detail = {
+        "files": files,
+        "family": family,
+        "entries": entries,
+        "failed": {name: r.outcome.reason for name, r in results.items() if not r.outcome.ok},
+    }
+    return Outcome("failed" if failed else "ok", "; ".join(failed), detail)
+
+
+def _export(
+    model: nn.Module, entry: Entry, folder: RunFolder, recipe: Recipe, data: Data | None
+) -> Exported:
+    from toolkit.capture import capture
+
+    path = folder.entry(entry.name) / FILE
+    judge = _Judge(model, entry, recipe, data)
+    try:
+        captured = capture(
+            model,
+            entry,
+            path,
+            opset=recipe.export.opset,
+            static=recipe.export.static,
+            strategies=recipe.export.strategies,
+            judge=judge,
+        )
+    except ToolkitError as error:
+        return Exported(Outcome("failed", str(error), error.as_dict()), path, {})
+    save_cases(path.with_name(GOLDEN), judge.cases)
+    detail = {
+        **captured.as_dict(),
+        "file": str(path.relative_to(folder.path)),
+        "sha256": sha256(path),
+        "outcome": Outcome("ok").as_dict(),
+    }
+    return Exported(Outcome("ok"), path, detail)
+
+
+class _Judge:
+    """Say what is wrong with a captured file; make the golden cases on the first call."""
+
+    def __init__(self, model: nn.Module, entry: Entry, recipe: Recipe, data: Data | None) -> None:
+        self.model, self.entry, self.recipe, self.data = model, entry, recipe, data
+        self.cases: list[Case] = []
+
+    def __call__(self, path: Path, signature: Signature) -> str:
+        from toolkit.stages._open import opened
+
+        if not self.cases:
+            self.cases = self._prepare(signature)
+        with opened(path, signature) as run:
+            subject = Subject(
+                signature=signature,
+                variant="exported",
+                backend="onnxruntime",
+                path=path,
+                run=run,
+                cases=self.cases,
+                sibling=lambda _: None,
+                budget=self.recipe.verify.budget,
+                k=self.recipe.verify.k,
+            )
+            finding = registry.checks.load("parity").judge(subject)
+        if finding.status == "ok":
+            return ""
+        return (
+            f"parity: {finding.value:.3g} against a limit of {finding.limit:.3g}: {finding.reason}"
+        )
+
+    def _prepare(self, signature: Signature) -> list[Case]:
+        from toolkit.capture import Oracle
+
+        oracle = Oracle(self.model, self.entry, [spec.name for spec in signature.outputs])
+        source = Source(
+            entry=self.entry,
+            signature=signature,
+            model=self.model,
+            data=self.data,
+            samples=self._samples(signature),
+            seed=self.recipe.seed,
+            answer=oracle.answer,
+        )
+        return [case for _, check in registry.checks.items() for case in check.prepare(source)]
+
+    def _samples(self, signature: Signature) -> int:
+        """Return how many samples a case holds; a sampler makes one decision per position."""
+        first = signature.inputs[0]
+        if self.entry.reference is None or first.kind != "noise":
+            return self.recipe.verify.samples
+        positions = self.entry.inputs[0].shape[0]
+        return max(16, self.recipe.verify.samples // positions)
+
+
+def export(
+    model: nn.Module,
+    entries: Sequence[Entry],
+    folder: str | Path,
+    *,
+    data: Data | None = None,
+    **settings: Any,
+) -> dict[str, Exported]:
+    """Export any module; the Python form of `toolkit export`.
+
+    Arguments:
+        model: Any `nn.Module`; evaluation mode is set for the capture and put back.
+        entries: The graphs to export.
+        folder: The run folder to write.
+        data: Real samples for the checks; without it they are drawn like the examples.
+        settings: Keys of the recipe's `[export]` section, such as `opset=20`.
+
+    Returns:
+        Per entry its outcome, path and signature.
+
+    Raises:
+        UsageError: A setting is unknown, or the folder cannot be written.
+    """
+    from toolkit.core.recipe import parse_recipe
+    from toolkit.stages._entries import plain_entry
+    from toolkit.stages._record import record_stage
+
+    run_folder = RunFolder(Path(folder))
+    recipe = parse_recipe(
+        {"name": run_folder.name, "export": settings}, where="toolkit.export(...)"
+    )
+    plain = [plain_entry(model, entry) for entry in entries]
+    with run_folder.locked():
+        results = export_entries(model, plain, run_folder, recipe, data=data)
+        outcome = summary(results, run_folder, getattr(model, "family", ""))
+        record_stage(run_folder, "export", recipe, outcome)
+    return results
