@@ -1,4 +1,9 @@
+import ctypes
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,9 +11,9 @@ import torch
 
 from toolkit.backends import _tensorrt_run
 from toolkit.backends._tensorrt_build import device_capability
-from toolkit.backends._tensorrt_run import DTYPES, EngineBackend
+from toolkit.backends._tensorrt_run import DTYPES, EngineBackend, EngineRunner
 from toolkit.core.engine import EngineJob
-from toolkit.core.errors import MissingError, UsageError
+from toolkit.core.errors import ExportError, MissingError, UsageError
 from toolkit.core.protocols import Artifact
 from toolkit.core.registry import backends
 from toolkit.core.require import install_line
@@ -43,6 +48,114 @@ def test_without_a_device_an_engine_may_be_built_but_not_run(monkeypatch) -> Non
 
 def test_engine_types_are_torch_types() -> None:
     assert all(isinstance(getattr(torch, name), torch.dtype) for name in DTYPES.values())
+
+
+class Context:
+    """A double of an execution context that takes batches up to 16 and writes `2 x` to `y`."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = ()
+        self.addresses: dict[str, int] = {}
+        self.runs = 0
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shape = shape
+        return shape[0] <= 16
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.shape
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        count = math.prod(self.shape)
+        x = (ctypes.c_float * count).from_address(self.addresses["x"])
+        y = (ctypes.c_float * count).from_address(self.addresses["y"])
+        y[:] = [2.0 * value for value in x]
+        self.runs += 1
+        return stream_handle == 7
+
+
+class Api:
+    """A double of TensorRT's runtime: no machine of the test suite need have a GPU."""
+
+    __version__ = "0"
+    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+    TensorLocation = SimpleNamespace(HOST="host", DEVICE="device")
+
+    class ILogger:
+        ERROR, INTERNAL_ERROR = range(2)
+
+    class Runtime:
+        def __init__(self, log: object) -> None:
+            self.log = log
+
+        def deserialize_cuda_engine(self, plan: bytes) -> SimpleNamespace | None:
+            if plan != b"plan":
+                self.log.log(0, "magic tag does not match")
+                return None
+            return SimpleNamespace(
+                num_io_tensors=2,
+                get_tensor_name=lambda index: "xy"[index],
+                get_tensor_mode=lambda name: "in" if name == "x" else "out",
+                get_tensor_dtype=lambda name: SimpleNamespace(name="FLOAT"),
+                get_tensor_location=lambda name: "device",
+                create_execution_context=Context,
+            )
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], EngineRunner]:
+    """Return what opens a plan with the double, buffers being host memory."""
+    stream = SimpleNamespace(
+        cuda_stream=7, synchronize=lambda: None, wait_stream=lambda other: None
+    )
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a double")
+
+    def opened(plan: bytes) -> EngineRunner:
+        path = tmp_path / "a.engine"
+        path.write_bytes(plan)
+        return EngineRunner(Api, path, "cpu")
+
+    return opened
+
+
+def test_runner_answers_by_name_and_keeps_prepared_calls_apart(runner: Callable) -> None:
+    engine = runner(b"plan")
+    small, large = np.ones((2, 8), "float32"), np.ones((16, 8), "float32")
+    first, second = engine.bind({"x": small}), engine.bind({"x": large})
+    engine.prepare({"x": large})()
+    first.enqueue(7)
+    assert first.outputs["y"].shape == (2, 8)
+    assert second.context.runs == 0
+    np.testing.assert_array_equal(engine({"x": large})["y"], 2 * large)
+    np.testing.assert_array_equal(engine({"x": small.astype("float16")})["y"], 2 * small)
+    with pytest.raises(ExportError, match="did not run"):
+        first.enqueue(0)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("feeds", "said"),
+    [
+        ({"x": np.zeros((17, 8), "float32")}, "does not take 'x' of shape"),
+        ({"x": np.zeros((2, 8), "int64")}, "as torch.float32, not torch.int64"),
+        ({"z": np.zeros((2, 8), "float32")}, "no value is given for x"),
+    ],
+)
+def test_wrong_feeds_are_named(runner: Callable, feeds: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        runner(b"plan")(feeds)
+
+
+def test_an_engine_that_does_not_load_says_why(runner: Callable) -> None:
+    with pytest.raises(ExportError, match="magic tag does not match"):
+        runner(b"torn")
 
 
 @pytest.mark.gpu
