@@ -71,7 +71,7 @@ def as_tuple(result: Any) -> tuple[Tensor, ...]:
 
 
 def output_names(entry: Entry, model: nn.Module, values: tuple[Tensor, ...]) -> list[str]:
-    """Return the outputs' names: given, from a dict result, or `output_0`, `output_1`, …
+    """Return the outputs' names: those given, a dict result's, or numbered ones.
 
     Raises:
         UsageError: Another number of names is given than the call returns.

@@ -23,7 +23,7 @@ DOUBLE = {
 }
 
 
-class _InDouble(TorchDispatchMode):
+class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Turn every floating element type that an operator is asked for into float64."""
 
     def __torch_dispatch__(
@@ -44,7 +44,7 @@ def in_double() -> Iterator[None]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with _InDouble():
+        with _InDouble():  # type: ignore[no-untyped-call]
             yield
     finally:
         torch.set_default_dtype(default)

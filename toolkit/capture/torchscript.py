@@ -43,7 +43,7 @@ def export_torchscript(
         torch.onnx.export(
             module,
             tuple(inputs),
-            f=buffer,
+            f=buffer,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=min(opset, HIGHEST_OPSET),
             input_names=names,

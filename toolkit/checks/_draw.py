@@ -69,7 +69,7 @@ def edges(source: Source) -> dict[str, Tensor]:
     for item in source.entry.inputs:
         if not _is_float(item):
             low, high = item.low or 0, item.high if item.high is not None else 1
-            values = [low, high] * ((len(EDGES) + 2) // 2)
+            values: list[float] = [low, high] * ((len(EDGES) + 2) // 2)
         elif item.kind == "noise" and item.law == "uniform":
             values = [0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6] * 2
         else:

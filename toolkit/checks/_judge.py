@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Subject
-from toolkit.runtime.limits import FORMULA, judge
+from toolkit.runtime.limits import FORMULA, judge, oracle_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def compare_case(
         subject: What is judged.
         case: Inputs and reference answers.
         outputs: What the variant gave; run here if absent.
-        rows: Part of the batch that `outputs` belongs to.
+        rows: Part of the batch that `outputs` belongs to; its limit is still the whole case's.
         label: Name of the row; the case's own if empty.
     """
     given = subject.run(case.inputs) if outputs is None else outputs
@@ -51,6 +51,9 @@ def compare_case(
             budget=subject.budget,
             k=subject.k,
         )
+        if rows is not None and unit == "absolute":
+            limit = oracle_limit(case.eager[spec.name], case.oracle[spec.name], k=subject.k)
+            good = value <= limit
         judged.append(
             {
                 "case": label or case.name,

@@ -19,7 +19,7 @@ class Batch:
         """Make no cases: parity's real one serves."""
         return []
 
-    def judge(self, subject: Subject) -> Finding:
+    def judge(self, subject: Subject) -> Finding | None:
         """Answer with the batch size closest to its limit; a size that does not run fails."""
         if not any(isinstance(spec.dims[0], str) for spec in subject.signature.inputs if spec.dims):
             return finding("batch", subject, "skipped", reason="the batch is fixed by request")

@@ -51,11 +51,11 @@ class Causality:
         shown = (output.ndim - 2, output.ndim - 1) if declared.order == "raster" else (1,)
         return [dataclasses.replace(case, extra={"protected": _protected(output, shown, chosen)})]
 
-    def judge(self, subject: Subject) -> Finding:
+    def judge(self, subject: Subject) -> Finding | None:
         """Answer with the number of protected output elements that moved."""
         case = next(iter(own_cases(subject, NAME)), None)
         if case is None:
-            return finding(NAME, subject, "skipped", reason="not an autoregressive graph")
+            return None
         output = subject.run(case.inputs)[subject.signature.outputs[0].name]
         moved, protected = output[1:] != output[:1], case.extra["protected"].astype(bool)
         leaks, seen = int((moved & protected).sum()), int((moved & ~protected).sum())

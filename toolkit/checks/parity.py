@@ -70,13 +70,13 @@ def _decided(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in inputs.items()
     }
     shaken = source.answer(NAME, "moved", moved)
-    keep = None
-    for name, oracle in plain.oracle.items():
-        for other in (plain.eager[name], shaken.oracle[name]):
-            same = torch.from_numpy(oracle == other).reshape(len(oracle), -1).all(1)
-            keep = same if keep is None else keep & same
+    same = [
+        torch.from_numpy(oracle == other).reshape(len(oracle), -1).all(1)
+        for name, oracle in plain.oracle.items()
+        for other in (plain.eager[name], shaken.oracle[name])
+    ]
     axes = {item.name: item.batch_axis for item in source.entry.inputs}
-    rows = torch.nonzero(keep).flatten()
+    rows = torch.nonzero(torch.stack(same).all(0)).flatten()
     return {name: value.index_select(axes[name], rows) for name, value in inputs.items()}
 
 

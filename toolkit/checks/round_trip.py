@@ -34,11 +34,11 @@ class RoundTrip:
         name = source.entry.inputs[0].name
         return [source.answer(NAME, "latent", {name: z}, x=x, log_prob=log_prob)]
 
-    def judge(self, subject: Subject) -> Finding:
+    def judge(self, subject: Subject) -> Finding | None:
         """Answer with the largest |x − f⁻¹(f(x))|; the drift of the density is in the detail."""
         case = next(iter(own_cases(subject, NAME)), None)
         if case is None:
-            return finding(NAME, subject, "skipped", reason="not the inverse of a flow")
+            return None
         x, output = case.extra["x"], subject.signature.outputs[0].name
         if subject.budget and NAME not in subject.budget:
             reason = f"no budget {NAME!r} for {subject.variant}; its density is judged in nats"

@@ -22,7 +22,7 @@ class SecondCall:
     def judge(self, subject: Subject) -> Finding:
         """Answer with the largest difference between the first call and its repetition."""
         cases = own_cases(subject, "parity")
-        if len(cases) < 2:  # noqa: PLR2004
+        if len(cases) < 2:
             return finding("second_call", subject, "failed", reason="nothing verified: no cases")
         first = subject.run(cases[0].inputs)
         subject.run(cases[1].inputs)

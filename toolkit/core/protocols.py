@@ -188,8 +188,8 @@ class Check(Protocol):
     def prepare(self, source: Source) -> Sequence[Case]:
         """Make the cases at export; none where the question does not apply."""
 
-    def judge(self, subject: Subject) -> Finding:
-        """Answer for one variant on one backend."""
+    def judge(self, subject: Subject) -> Finding | None:
+        """Answer for one variant on one backend; `None` where the question does not apply."""
 
 
 class Device(Protocol):

@@ -51,7 +51,8 @@ def declared_entries(model: nn.Module) -> Sequence[Entry | Autoregressive]:
     if callable(declare := getattr(model, "entries", None)):
         declared: Sequence[Entry | Autoregressive] = declare()
         return declared
-    for _, adapter in registry.adapters.items():
+    for name in registry.adapters.names():
+        adapter = registry.adapters.load(name)
         if adapter.detects(model):
             found: Sequence[Entry | Autoregressive] = adapter.entries(model)
             return found
@@ -71,9 +72,9 @@ def plain_entry(model: nn.Module, entry: Entry | Autoregressive) -> Entry:
     if isinstance(entry, Entry):
         return entry
     reasons = []
-    for name, schedule in registry.schedules.items():
+    for name in registry.schedules.names():
         try:
-            return _sampler(model, entry, schedule(model))
+            return _sampler(model, entry, registry.schedules.load(name)(model))
         except ExportError as error:
             reasons.append(f"{name}: {error.what}")
     raise ExportError(

@@ -70,7 +70,7 @@ def run_pipeline(
     follow = watch or Watch()
     steps: list[Step] = []
     with folder.locked():
-        for name in _chosen(first, last):
+        for name in chosen_stages(first, last):
             failed = any(not step.outcome.ok for step in steps)
             if failed and name != "report":
                 continue
@@ -105,7 +105,12 @@ def _run_stage(name: str, recipe: Recipe, folder: RunFolder, *, forced: bool) ->
     return Step(name, outcome, time.perf_counter() - started, current=False)
 
 
-def _chosen(first: str, last: str) -> Sequence[str]:
+def chosen_stages(first: str, last: str) -> Sequence[str]:
+    """Return the stages from `first` to `last`.
+
+    Raises:
+        UsageError: A name is wrong, or they are in the wrong order.
+    """
     for name in (first, last):
         if name not in STAGES:
             raise UsageError(f"no stage is called {name!r}", next_step=nearest(name, list(STAGES)))

@@ -130,13 +130,14 @@ def _judge(
             )
             return
         for name, check in checks.items():
-            yield _ask(name, check, subject)
+            if (finding := _ask(name, check, subject)) is not None:
+                yield finding
 
 
-def _ask(name: str, check: Any, subject: Subject) -> Finding:
+def _ask(name: str, check: Any, subject: Subject) -> Finding | None:
     """Return the check's finding; a variant that cannot run has failed it."""
     try:
-        finding: Finding = check.judge(subject)
+        finding: Finding | None = check.judge(subject)
     except Exception as error:  # noqa: BLE001  (a runtime may raise anything)
         return Finding(
             name,
