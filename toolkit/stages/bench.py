@@ -1,0 +1,169 @@
+"""Time every variant on every backend against eager, interleaved, with a noise band.
+
+The wall clock is `rounds × slot` seconds for each contestant and the twin of the baseline, for
+each entry and batch, plus what opening and warming up take: about four seconds where torch is
+imported, under one for ONNX Runtime, and the compilation itself for torch.compile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.backends._torch import resolve_device
+from toolkit.core import machine, registry
+from toolkit.core.errors import UsageError
+from toolkit.core.files import write_json, write_text
+from toolkit.core.folder import RunFolder
+from toolkit.core.outcome import Outcome
+from toolkit.core.recipe import Recipe
+from toolkit.stages._contestant import Contestant
+from toolkit.stages._court import hold
+from toolkit.stages._inputs import save_inputs, signature_of
+from toolkit.stages._measurements import lost_of, rows_of, samples_of
+
+AFTER = ("train", "export", "optimize", "build")
+SECTIONS = ("model", "data", "seed", "device", "providers", "bench")
+SOURCES = ("core", "nn", "models", "backends", "stages")
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "scipy")
+MEASURES = True
+
+RESULTS, SAMPLES = "bench/results.json", "bench/samples.json"
+SCENARIO = "single-stream"
+
+log = logging.getLogger(__name__)
+
+
+def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+    """Hold one hearing per entry and batch; the first contestant that runs is the baseline.
+
+    Raises:
+        UsageError: The scenario, an entry or a backend is unknown, or there is nothing exported.
+    """
+    if recipe.bench.scenario != SCENARIO:
+        raise UsageError(
+            f"no scenario is called {recipe.bench.scenario!r}",
+            where="[bench] scenario",
+            next_step=f"known: {SCENARIO}",
+        )
+    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    usable, skipped = _usable(recipe)
+    rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+        for entry, batch in _cases(recipe, folder):
+            try:
+                feeds = save_inputs(folder, entry, batch, Path(scratch), seed=recipe.seed)
+            except UsageError as error:
+                skipped.append({"backend": "all", "entry": entry, "reason": error.what})
+                continue
+            names = _taking_part(usable, recipe, folder, entry, batch)
+            contestants = list(_contestants(recipe, folder, entry, feeds, names))
+            log.info("timing %s at batch %d: %d contestants", entry, batch, len(contestants))
+            hearing = hold(
+                contestants, rounds=recipe.bench.rounds, slot=recipe.bench.slot, seed=recipe.seed
+            )
+            rows += rows_of(hearing, entry, batch)
+            samples += samples_of(hearing, entry, batch)
+            skipped += lost_of(hearing, entry, batch)
+    results = {"machine": machine.describe(), "rows": rows, "skipped": skipped}
+    write_json(folder.path / RESULTS, results)
+    write_text(folder.path / SAMPLES, json.dumps({"rows": samples}, separators=(",", ":")) + "\n")
+    detail = {"files": [RESULTS, SAMPLES], "rows": len(rows), "skipped": skipped}
+    if not rows:
+        reasons = "; ".join(f"{item['backend']}: {item['reason']}" for item in skipped)
+        return Outcome("failed", f"nothing could be timed: {reasons}", detail)
+    return Outcome("ok", detail=detail)
+
+
+def _usable(recipe: Recipe) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the backends that can run here, eager first, and the reasons of the others."""
+    usable, skipped = [], []
+    for name in sorted(recipe.bench.backends, key=lambda name: name != "eager"):
+        backend = registry.backends.load(name)
+        reason = backend.absent(device=recipe.device, providers=recipe.providers)
+        if reason:
+            skipped.append({"backend": name, "reason": reason})
+        else:
+            usable.append(name)
+    return usable, skipped
+
+
+def _cases(recipe: Recipe, folder: RunFolder) -> Iterator[tuple[str, int]]:
+    exported = folder.stage("export")["entries"]
+    entries = recipe.bench.entries or [name for name in exported if "signature" in exported[name]]
+    for entry in entries:
+        if entry not in exported:
+            raise UsageError(
+                f"no entry is called {entry!r}",
+                where="[bench] entries",
+                next_step=registry.nearest(entry, list(exported)),
+            )
+        for batch in recipe.bench.batches:
+            yield entry, batch
+
+
+def _taking_part(
+    usable: list[str], recipe: Recipe, folder: RunFolder, entry: str, batch: int
+) -> list[str]:
+    """Return the backends of one hearing; torch.compile is slow, so by default it has only one."""
+    named = recipe.bench.compile_entries
+    compiles = entry in named if named else (entry, batch) == next(_cases(recipe, folder))
+    return [name for name in usable if name != "compile" or compiles]
+
+
+def _contestants(
+    recipe: Recipe, folder: RunFolder, entry: str, feeds: Path, backends: Sequence[str]
+) -> Iterator[Contestant]:
+    for name in backends:
+        for variant, file in _variants(folder, entry, name):
+            yield Contestant(
+                backend=name,
+                variant=variant,
+                path=str(folder.path / file),
+                signature=signature_of(folder, entry).as_dict(),
+                feeds=str(feeds),
+                module={
+                    "target": "toolkit.stages._reference:reference",
+                    "arguments": {
+                        "recipe": recipe.model_dump(mode="json"),
+                        "folder": str(folder.path.resolve()),
+                        "entry": entry,
+                    },
+                },
+                threads=recipe.bench.threads,
+                device=recipe.device,
+                providers=tuple(recipe.providers),
+            )
+
+
+def _variants(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, str]]:
+    """Return names and files that a backend runs: float32 always, others where they were kept."""
+    formats = registry.backends.load(backend).formats
+    exported: str = folder.stage("export")["entries"][entry]["file"]
+    if "engine" in formats:
+        return _engines(folder, entry, backend)
+    if "module" in formats:
+        return [("fp32", exported)]
+    if not folder.has_stage("optimize"):
+        return [("exported", exported)]
+    variants = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
+    return [
+        (name, variant["file"])
+        for name, variant in variants.items()
+        if name == "fp32" or variant["kept"].get(backend, {}).get("kept", False)
+    ]
+
+
+def _engines(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, str]]:
+    if not folder.has_stage("build"):
+        return []
+    return [
+        (f"{engine['precision']}-{engine['target']}", engine["file"])
+        for engine in folder.stage("build")["engines"]
+        if engine["entry"] == entry and engine["engine"] == backend and engine["status"] == "ok"
+    ]
