@@ -155,7 +155,7 @@ def _parser_refusal(parser: Any, model: onnx.ModelProto, path: Path) -> RefusedE
     refused = list(dict.fromkeys(item for item in found if item.operator))
     texts = [_parser_text(error) for error in errors]
     return RefusedError(
-        "; ".join(dict.fromkeys([*map(_named, refused), *texts])), refused, where=str(path)
+        "; ".join(dict.fromkeys([*map(str, refused), *texts])), refused, where=str(path)
     )
 
 
@@ -163,11 +163,6 @@ def _parser_text(error: Any) -> str:
     code = getattr(error.code(), "name", str(error.code()))
     text = error.desc()
     return code if text in ("", "false") else f"{code}: {text}"
-
-
-def _named(refused: Refused) -> str:
-    where = f" of module {refused.module!r}" if refused.module else ""
-    return f"{refused.operator} (node {refused.node!r}{where}) is refused"
 
 
 def _builder_refusal(errors: list[str], model: onnx.ModelProto, path: Path) -> RefusedError:
@@ -181,4 +176,4 @@ def _builder_refusal(errors: list[str], model: onnx.ModelProto, path: Path) -> R
         if node.name and node.name in words
     ]
     said = errors[0].strip() if errors else "it gave no reason"
-    return RefusedError("; ".join([*map(_named, refused), said[:500]]), refused, where=str(path))
+    return RefusedError("; ".join([*map(str, refused), said[:500]]), refused, where=str(path))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Profiles = Mapping[str, tuple[int, int, int]]
 Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+MODULE = "toolkit.module"
+SOURCE = "toolkit.source"
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -26,11 +28,18 @@ class Refused:
         operator: ONNX operator.
         node: Name of the node.
         module: Path of the `nn.Module` it was exported from; empty where the graph does not say.
+        source: Python file and line it was exported from; empty where the graph does not say.
     """
 
     operator: str
     node: str
-    module: str
+    module: str = ""
+    source: str = ""
+
+    def __str__(self) -> str:
+        module = f" of module {self.module!r}" if self.module else ""
+        source = f" ({self.source})" if self.source else ""
+        return f"{self.operator} (node {self.node!r}{module}) is refused{source}"
 
 
 def read_inlined(path: Path) -> onnx.ModelProto:
@@ -150,14 +159,17 @@ def refused_node(model: onnx.ModelProto, operator: str, name: str, index: int = 
         operator, name = node.op_type, node.name
     for node in nodes_of(model.graph):
         if node.op_type == operator and node.name == name:
-            return Refused(operator, name, module_path(node))
-    return Refused(operator, name, "")
+            return Refused(operator, name, *origin(node))
+    return Refused(operator, name)
 
 
-def module_path(node: onnx.NodeProto) -> str:
-    """Return the dotted path of the `nn.Module` a node was exported from; empty if unrecorded."""
-    for entry in node.metadata_props:
-        if entry.key == SCOPES:
-            *modules, _ = ast.literal_eval(entry.value)
-            return str(modules[-1]) if modules else ""
-    return ""
+def origin(node: onnx.NodeProto) -> tuple[str, str]:
+    """Return module path and source line as the toolkit or else torch's exporter recorded them."""
+    said = {entry.key: entry.value for entry in node.metadata_props}
+    if MODULE in said or SOURCE in said:
+        return said.get(MODULE, ""), said.get(SOURCE, "")
+    try:
+        *modules, _ = ast.literal_eval(said.get(SCOPES, "[]"))
+    except (ValueError, SyntaxError, TypeError):
+        return "", ""
+    return str(modules[-1]) if modules else "", ""

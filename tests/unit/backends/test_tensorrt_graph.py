@@ -9,10 +9,12 @@ from toolkit.backends._tensorrt_graph import (
     SCOPES,
     Refused,
     nodes_of,
+    origin,
     profile_shapes,
     read_inlined,
     refused_node,
 )
+from toolkit.capture import finish
 from toolkit.core.errors import ExportError, UsageError
 
 OPSET = helper.make_opsetid("", 20)
@@ -96,7 +98,26 @@ def test_module_path_is_read_from_what_torch_exports(tmp_path: Path) -> None:
 def test_node_without_record_is_given_by_name(tmp_path: Path) -> None:
     nodes = [helper.make_node("Neg", ["x"], ["y"], "node_neg")]
     model = read_inlined(save(tmp_path / "a.onnx", nodes, [value("x", [2])], [value("y", [2])]))
-    assert refused_node(model, "Neg", "node_neg") == Refused("Neg", "node_neg", "")
+    assert refused_node(model, "Neg", "node_neg") == Refused("Neg", "node_neg")
+
+
+@pytest.mark.parametrize("scopes", ["", "[", "3", "[]", "['only']"])
+def test_a_record_that_cannot_be_read_is_no_record(scopes: str) -> None:
+    node = helper.make_node("Neg", ["x"], ["y"])
+    node.metadata_props.add(key=SCOPES, value=scopes)
+    assert origin(node) == ("", "")
+
+
+def test_what_capture_recorded_is_read(tmp_path: Path) -> None:
+    node = helper.make_node("Neg", ["x"], ["y"], "node_neg")
+    node.metadata_props.add(key=finish.MODULE, value="flow.0")
+    node.metadata_props.add(key=finish.SOURCE, value="nn/flow.py:3 in forward")
+    model = read_inlined(save(tmp_path / "a.onnx", [node], [value("x", [2])], [value("y", [2])]))
+    refused = refused_node(model, "Neg", "node_neg")
+    assert refused == Refused("Neg", "node_neg", "flow.0", "nn/flow.py:3 in forward")
+    assert str(refused) == (
+        "Neg (node 'node_neg' of module 'flow.0') is refused (nn/flow.py:3 in forward)"
+    )
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [("DOUBLE", "FLOAT"), ("FLOAT", "DOUBLE")])
