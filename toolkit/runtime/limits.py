@@ -10,6 +10,13 @@ import numpy as np
 Array = np.ndarray
 FORMULA = "max|c − o| ≤ max(k · max|e − o|, 16 · eps · max|o|)"
 FLOOR = 16.0
+WIDEST: Mapping[str, float] = {
+    "absolute": 0.1,
+    "nats": 5.0,
+    "accuracy": 20.0,
+    "psnr": 15.0,
+    "index": 0.05,
+}
 
 
 def absolute(candidate: Array, oracle: Array) -> float:
@@ -26,11 +33,19 @@ def absolute(candidate: Array, oracle: Array) -> float:
 
 def accuracy(candidate: Array, oracle: Array) -> float:
     """Return the percentage of samples whose top class differs: an upper bound on lost accuracy."""
+    if candidate.shape != oracle.shape:
+        return 100.0
+    if oracle.size == 0:
+        return math.nan
     return float(100.0 * np.mean(candidate.argmax(1) != oracle.argmax(1)))
 
 
 def psnr(candidate: Array, oracle: Array) -> float:
     """Return the peak signal-to-noise ratio in decibels, the peak being the oracle's range."""
+    if candidate.shape != oracle.shape:
+        return -math.inf
+    if oracle.size == 0:
+        return math.nan
     error = float(np.mean((candidate.astype(np.float64) - oracle) ** 2))
     peak = float(np.ptp(oracle)) or 1.0
     return math.inf if error == 0 else 10.0 * math.log10(peak**2 / error)
@@ -40,6 +55,8 @@ def index(candidate: Array, oracle: Array) -> float:
     """Return the fraction of unequal integers."""
     if candidate.shape != oracle.shape:
         return 1.0
+    if oracle.size == 0:
+        return math.nan
     return float(np.mean(candidate != oracle))
 
 
@@ -94,6 +111,34 @@ def judge(
         return good and not _spoiled(candidate, oracle), value, limit, unit
     value, limit = absolute(candidate, oracle), oracle_limit(eager, oracle, k=k)
     return value <= limit, value, limit, "absolute"
+
+
+def meets(candidate: Array, oracle: Array, *, unit: str, limit: float) -> tuple[bool, float]:
+    """Hold one output against a limit that was fixed earlier.
+
+    Returns:
+        Whether it is within the limit, and the value. NaN fails; so does Inf for a finite oracle.
+    """
+    value = UNITS[unit](candidate, oracle)
+    good = value >= limit if unit == "psnr" else value <= limit
+    spoiled = np.issubdtype(oracle.dtype, np.floating) and _spoiled(candidate, oracle)
+    return bool(good and not spoiled), value
+
+
+def beyond_policy(unit: str, limit: float, oracle: Array) -> bool:
+    """Return whether a limit is too wide to mean anything.
+
+    `WIDEST` holds the widest per unit; `absolute` is relative to the oracle's largest value.
+    """
+    if not limit >= 0:
+        return True
+    if unit == "psnr":
+        return limit < WIDEST[unit]
+    scale = 1.0
+    if unit == "absolute" and np.issubdtype(oracle.dtype, np.floating):
+        finite = np.abs(oracle[np.isfinite(oracle)])
+        scale = max(1.0, float(finite.max())) if finite.size else 1.0
+    return limit > WIDEST[unit] * scale
 
 
 def _spoiled(candidate: Array, oracle: Array) -> bool:
