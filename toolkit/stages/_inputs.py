@@ -107,6 +107,6 @@ def _resized(array: np.ndarray, spec: TensorSpec, batch: int) -> np.ndarray:
 
     if BATCH not in spec.dims:
         return array
-    axis = spec.dims.index(BATCH)
+    axis = spec.batch_axis
     taken: np.ndarray = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
     return taken

@@ -25,10 +25,12 @@ def reference(recipe: dict[str, Any], folder: str, entry: str) -> nn.Module:
         UsageError: The model has no such entry, or no weights.
     """
     from toolkit.capture import reference_module
+    from toolkit.stages._entries import entries_of
     from toolkit.stages._model import load_model
 
-    model: Any = load_model(parse_recipe(recipe, where=folder), RunFolder(Path(folder)))
-    found = {item.name: item for item in model.entries()}
+    table = parse_recipe(recipe, where=folder)
+    model = load_model(table, RunFolder(Path(folder)))
+    found = {item.name: item for item in entries_of(model, table)}
     if entry not in found:
         raise UsageError(
             f"the model has no entry {entry!r}",

@@ -1,8 +1,9 @@
 """Time every variant on every backend against eager, interleaved, with a noise band.
 
-The wall clock is `rounds × slot` seconds for each contestant and the twin of the baseline, for
-each entry and batch, plus what opening and warming up take: about four seconds where torch is
-imported, under one for ONNX Runtime, and the compilation itself for torch.compile.
+For each entry and batch the wall clock is `rounds × slot` seconds for each contestant and for the
+twin of the baseline, plus what opening and warming up take: about four seconds where torch is
+imported, one for ONNX Runtime, and the compilation itself for torch.compile. The number of rounds
+(`bench.rounds`) bounds it; calls so long that two of them overrun a slot cut the rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,22 @@ from toolkit.stages._measurements import lost_of, rows_of, samples_of
 
 AFTER = ("train", "export", "optimize", "build")
 SECTIONS = ("model", "data", "seed", "device", "providers", "bench")
-SOURCES = ("core", "nn", "models", "backends", "stages")
+SOURCES = (
+    "core",
+    "nn",
+    "models",
+    "adapters",
+    "backends",
+    "capture/module.py",
+    "stages/_contestant.py",
+    "stages/_court.py",
+    "stages/_entries.py",
+    "stages/_inputs.py",
+    "stages/_measurements.py",
+    "stages/_model.py",
+    "stages/_reference.py",
+    "stages/_worker.py",
+)
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "scipy")
 MEASURES = True
 
@@ -110,9 +126,14 @@ def _cases(recipe: Recipe, folder: RunFolder) -> Iterator[tuple[str, int]]:
 def _taking_part(
     usable: list[str], recipe: Recipe, folder: RunFolder, entry: str, batch: int
 ) -> list[str]:
-    """Return the backends of one hearing; torch.compile is slow, so by default it has only one."""
-    named = recipe.bench.compile_entries
-    compiles = entry in named if named else (entry, batch) == next(_cases(recipe, folder))
+    """Return the backends of one hearing.
+
+    torch.compile takes half a minute for each entry and batch: it takes part at the first batch
+    of its entries (`bench.compile_entries`, by default the first).
+    """
+    first = next(_cases(recipe, folder))
+    named = recipe.bench.compile_entries or [first[0]]
+    compiles = entry in named and batch == first[1]
     return [name for name in usable if name != "compile" or compiles]
 
 
@@ -154,7 +175,7 @@ def _variants(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, st
     variants = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
     return [
         (name, variant["file"])
-        for name, variant in variants.items()
+        for name, variant in sorted(variants.items(), key=lambda item: item[0] != "fp32")
         if name == "fp32" or variant["kept"].get(backend, {}).get("kept", False)
     ]
 
