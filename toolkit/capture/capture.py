@@ -117,9 +117,10 @@ def capture(
         for position, name in enumerate(strategies):
             start = perf_counter()
             try:
-                graph, folding = STRATEGIES[name](
-                    module, entry, inputs, outputs, opset=opset, static=static
-                )
+                with preserved(model):
+                    graph, folding = STRATEGIES[name](
+                        module, entry, inputs, outputs, opset=opset, static=static
+                    )
                 finish(graph, entry, static=static)
             except Exception as error:  # noqa: BLE001  (any failure is this strategy's reason)
                 attempts.append(Attempt(name, "failed", _reason(error), perf_counter() - start))
@@ -193,6 +194,7 @@ def example(item: Input) -> Tensor:
 
 _NOISE = (
     r".*torch\.jit.*",
+    r"The feature will be removed.*",
     r".*legacy TorchScript-based ONNX export.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*# 'dynamic_axes' is not recommended.*",

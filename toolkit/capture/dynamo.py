@@ -8,11 +8,12 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnxscript.optimizer import optimize_ir
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from toolkit.capture.finish import source_line
-from toolkit.capture.fold import Folding, fold_parameters
+from toolkit.capture.fold import FREE_BYTES, Folding, fold_parameters
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
@@ -56,12 +57,14 @@ def export_dynamo(
                 opset_version=opset,
                 input_names=[item.name for item in entry.inputs],
                 output_names=list(outputs),
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise unsupported(program, error) from error
     if translated is None:
         raise ExportError("torch's exporter returned no graph", where=entry.name)
+    optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4)
     return translated.model, folding
 
 

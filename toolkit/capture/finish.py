@@ -72,9 +72,13 @@ def _name_dimensions(model: ir.Model, entry: Entry) -> None:
     for value in _values(model):
         if value.shape is None:
             continue
-        for axis, size in enumerate(value.shape):
-            if isinstance(size, ir.SymbolicDim) and size.value is not None:
-                value.shape[axis] = _renamed(str(size.value), names)
+        if value.shape.is_dynamic():
+            value.shape = ir.Shape(
+                _renamed(str(size.value), names)
+                if isinstance(size, ir.SymbolicDim) and size.value is not None
+                else size
+                for size in value.shape
+            )
 
 
 def _renamed(expression: str, names: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
 
@@ -18,7 +18,10 @@ def preserved(model: nn.Module) -> Iterator[nn.Module]:
         model: Any module; its training flags may differ between submodules.
     """
     training = {module: module.training for module in model.modules()}
-    tensors = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
+    tensors = {
+        tensor: (tensor.data, tensor.detach().clone())
+        for tensor in (*model.parameters(), *model.buffers())
+    }
     gradients = {p: (p.requires_grad, p.grad) for p in model.parameters()}
     with torch.random.fork_rng(devices=_devices(model)):
         try:
@@ -29,11 +32,11 @@ def preserved(model: nn.Module) -> Iterator[nn.Module]:
             for parameter, (required, gradient) in gradients.items():
                 parameter.requires_grad_(required)
                 parameter.grad = gradient
-            current = _tensors(model)
-            with torch.no_grad():
-                for name, saved in tensors.items():
-                    if not torch.equal(current[name], saved):
-                        current[name].copy_(saved)
+            for tensor, (storage, saved) in tensors.items():
+                # A tracer may have left a fake tensor here: the storage itself is put back first.
+                tensor.data = storage
+                if not torch.equal(storage, saved):
+                    storage.copy_(saved)
 
 
 @contextlib.contextmanager
@@ -45,10 +48,6 @@ def without_validation() -> Iterator[None]:
         yield
     finally:
         Distribution.set_default_validate_args(before)
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _devices(model: nn.Module) -> list[torch.device]:

@@ -1,0 +1,44 @@
+"""The oracle answers in float64, also where the model asks for float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from toolkit.capture import Oracle
+from toolkit.core.entry import Entry, Input
+
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+ENTRY = Entry("forward", inputs=[Input("x", X, ("batch", None))], outputs=["y"])
+
+
+class Casting(nn.Module):
+    """Casts to float32 inside, and makes tensors of the default element type."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x / 3).float() * torch.full((4,), 1 / 3) + torch.zeros(4)
+
+
+def test_answers_in_both_precisions() -> None:
+    case = Oracle(nn.Linear(4, 2).eval(), ENTRY, ["y"]).answer("parity", "real", {"x": X})
+    assert case.oracle["y"].dtype == np.float64
+    assert case.eager["y"].dtype == np.float32
+    assert 0 < np.abs(case.oracle["y"] - case.eager["y"]).max() < 1e-6
+
+
+def test_a_cast_inside_does_not_lower_the_oracle() -> None:
+    case = Oracle(Casting(), ENTRY, ["y"]).answer("parity", "real", {"x": X})
+    wanted = X.double().numpy() / 3 * (1 / 3)
+    np.testing.assert_allclose(case.oracle["y"], wanted, rtol=1e-15)
+
+
+def test_the_default_element_type_is_put_back() -> None:
+    Oracle(Casting(), ENTRY, ["y"]).answer("parity", "real", {"x": X})
+    assert torch.get_default_dtype() is torch.float32
+
+
+def test_the_models_own_parameters_stay_in_float32() -> None:
+    model = nn.Linear(4, 2)
+    Oracle(model, ENTRY, ["y"])
+    assert model.weight.dtype is torch.float32
