@@ -22,10 +22,10 @@ class SecondCall:
     def judge(self, subject: Subject) -> Finding:
         """Answer with the largest difference between the first call and its repetition."""
         cases = own_cases(subject, "parity")
-        if len(cases) < 2:
+        if not cases:
             return finding("second_call", subject, "failed", reason="nothing verified: no cases")
         first = subject.run(cases[0].inputs)
-        subject.run(cases[1].inputs)
+        subject.run(cases[-1].inputs)
         again = subject.run(cases[0].inputs)
         changed = [name for name, array in first.items() if not _same(array, again[name])]
         return finding(

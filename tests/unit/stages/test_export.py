@@ -1,0 +1,151 @@
+"""Export: entries of recipes and of a user's own model, golden cases, failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import toolkit
+from toolkit.core.case import load_cases
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import parse_recipe
+from toolkit.stages._entries import entries_of
+
+FORBIDDEN = {"Det", "Inverse", "Einsum"}
+
+
+class Affine(nn.Module):
+    """A flow of one line, in the style of a user who does not know the toolkit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(4) + 0.1 * torch.ones(4, 4))
+
+    def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        z = x @ torch.linalg.inv(self.matrix).T
+        return -0.5 * (z**2).sum(1) - torch.linalg.slogdet(self.matrix)[1]
+
+    def both(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"twice": 2 * x, "sign": torch.sign(x)}
+
+
+def batch(rows: int = 3) -> torch.Tensor:
+    return torch.randn(rows, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_python_interface_exports_verifies_and_loads(tmp_path: Path) -> None:
+    model = Affine()
+    x = toolkit.Input("x", batch(), dims=("batch", None))
+    entries = [
+        toolkit.Entry("log_prob", call="log_prob", inputs=[x]),
+        toolkit.Entry("shifted", call=lambda m, x: m.log_prob(x + 1), inputs=[x]),
+        toolkit.Entry("both", call="both", inputs=[x]),
+    ]
+    result = toolkit.export(model, entries, tmp_path / "run")
+    assert {name: item.outcome.status for name, item in result.items()} == {
+        "log_prob": "ok",
+        "shifted": "ok",
+        "both": "ok",
+    }
+    assert model.training
+    assert [spec.name for spec in result["both"].signature.outputs] == ["twice", "sign"]
+    onnx.checker.check_model(onnx.load(result["log_prob"].path), full_check=True)
+
+    findings = toolkit.verify(tmp_path / "run", backends=["onnxruntime"])
+    assert findings
+    assert all(item.status == "ok" for item in findings)
+
+    session = toolkit.load(tmp_path / "run")
+    with torch.no_grad():
+        wanted = model.log_prob(batch(64)).numpy()
+    np.testing.assert_allclose(session.log_prob(x=batch(64).numpy()), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_new_inputs_need_the_model(tmp_path: Path) -> None:
+    model = Affine()
+    entry = toolkit.Entry(
+        "log_prob", "log_prob", [toolkit.Input("x", batch(), dims=("batch", None))]
+    )
+    toolkit.export(model, [entry], tmp_path / "run")
+    with pytest.raises(UsageError, match="need the model"):
+        toolkit.verify(tmp_path / "run", inputs={"x": batch(8).numpy()})
+
+
+def test_a_failing_entry_does_not_stop_the_others(tmp_path: Path) -> None:
+    x = toolkit.Input("x", batch(), dims=("batch", None))
+    entries = [
+        toolkit.Entry("broken", call=lambda m, x: x @ m.missing, inputs=[x]),
+        toolkit.Entry("log_prob", call="log_prob", inputs=[x]),
+    ]
+    result = toolkit.export(Affine(), entries, tmp_path / "run")
+    assert result["broken"].outcome.status == "failed"
+    assert "missing" in result["broken"].outcome.reason
+    assert not result["broken"].path.exists()
+    assert result["log_prob"].outcome.status == "ok"
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="opsett"):
+        toolkit.export(Affine(), [], tmp_path / "run", opsett=20)
+
+
+def test_entries_from_the_command_line() -> None:
+    recipe = parse_recipe(
+        {"export": {"entries": ["log_prob"], "inputs": ["x:float32[batch,4]"]}}, where="test"
+    )
+    (entry,) = entries_of(Affine(), recipe)
+    assert (entry.name, entry.inputs[0].dims, entry.inputs[0].shape) == (
+        "log_prob",
+        ("batch", None),
+        (8, 4),
+    )
+
+
+def test_a_model_without_entries_says_how_to_name_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        entries_of(Affine(), parse_recipe({}, where="test"))
+    assert "--input" in caught.value.next_step
+
+
+@pytest.mark.parametrize("entry", ["log_prob", "inverse", "sample"])
+def test_the_exported_glow_holds_no_linear_algebra_on_weights(
+    finished_run: Callable[[str, str], RunFolder], entry: str
+) -> None:
+    folder = finished_run("glow", "export")
+    graph = onnx.load(folder.entry(entry) / "exported.onnx").graph
+    assert not FORBIDDEN & {node.op_type for node in graph.node}
+    constants = {item.name for item in graph.initializer}
+    from_weights = [
+        node.op_type
+        for node in graph.node
+        if node.input and all(name in constants for name in node.input if name)
+    ]
+    assert set(from_weights) <= {"Expand"}
+
+
+def test_golden_cases_hold_both_answers(finished_run: Callable[[str, str], RunFolder]) -> None:
+    folder = finished_run("realnvp", "export")
+    cases = load_cases(folder.entry("inverse") / "golden.safetensors")
+    assert {case.check for case in cases} == {"log_det", "parity", "round_trip"}
+    for case in cases:
+        assert case.oracle["x"].dtype == np.float64
+        assert case.eager["x"].dtype == np.float32
+
+
+def test_the_manifest_says_which_strategy_won(
+    finished_run: Callable[[str, str], RunFolder],
+) -> None:
+    folder = finished_run("realnvp", "export")
+    manifest = json.loads(folder.manifest_path.read_text())
+    entry = manifest["stages"]["export"]["result"]["entries"]["log_prob"]
+    assert entry["strategy"] == "dynamo"
+    assert [item["strategy"] for item in entry["attempts"]] == ["dynamo", "torchscript"]
+    assert entry["attempts"][1]["reason"]

@@ -1,0 +1,118 @@
+"""The pipeline: order, skipping, failures, locks."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+
+import pytest
+
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.outcome import Outcome
+from toolkit.core.recipe import Recipe
+from toolkit.stages import _record, pipeline
+
+
+class FakeStages:
+    """Stages that count their runs and write one file each."""
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.failing = ""
+
+    def module(self, name: str) -> types.SimpleNamespace:
+        order = list(_record.STAGES)
+
+        def run(_: Recipe, folder: RunFolder) -> Outcome:
+            self.runs.append(name)
+            (folder.path / f"{name}.txt").write_text(name)
+            status = "failed" if name == self.failing else "ok"
+            return Outcome(status, "planted" if status == "failed" else "", {"files": [f"{name}.txt"]})
+
+        return types.SimpleNamespace(
+            run=run,
+            AFTER=tuple(order[: order.index(name)]),
+            SECTIONS=("train",) if name == "train" else (),
+            SOURCES=(),
+            PACKAGES=(),
+            MEASURES=False,
+        )
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    fake = FakeStages()
+    monkeypatch.setattr(_record, "stage_module", fake.module)
+    monkeypatch.setattr(pipeline, "stage_module", fake.module)
+    return fake
+
+
+def names(steps: list[pipeline.Step]) -> list[str]:
+    return [step.stage for step in steps if not step.current]
+
+
+def test_runs_all_stages_then_none(stages: FakeStages, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert names(pipeline.run_pipeline(Recipe(), folder)) == list(_record.STAGES)
+    assert names(pipeline.run_pipeline(Recipe(), folder)) == []
+    assert stages.runs == list(_record.STAGES)
+
+
+def test_a_changed_output_runs_its_stage_again(stages: FakeStages, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    pipeline.run_pipeline(Recipe(), folder)
+    (folder.path / "optimize.txt").write_text("touched")
+    assert names(pipeline.run_pipeline(Recipe(), folder)) == ["optimize"]
+
+
+def test_a_changed_setting_runs_its_stage_again(stages: FakeStages, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    pipeline.run_pipeline(Recipe(), folder)
+    changed = Recipe().model_copy(
+        update={"train": Recipe().train.model_copy(update={"epochs": 5})}
+    )
+    assert names(pipeline.run_pipeline(changed, folder)) == ["train"]
+
+
+def test_after_a_failure_only_the_report_is_made(stages: FakeStages, tmp_path: Path) -> None:
+    stages.failing = "verify"
+    steps = pipeline.run_pipeline(Recipe(), RunFolder(tmp_path / "run"))
+    assert names(steps) == ["train", "export", "optimize", "build", "verify", "report"]
+    assert pipeline.exit_code(steps) == 1
+    assert pipeline.exit_code(steps[:4]) == 0
+
+
+def test_a_failed_stage_is_not_skipped_next_time(stages: FakeStages, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    stages.failing = "export"
+    assert pipeline.exit_code(pipeline.run_pipeline(Recipe(), folder)) == 3
+    stages.failing = ""
+    assert "export" in names(pipeline.run_pipeline(Recipe(), folder))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [("exprot", "report", "exprot"), ("verify", "export", "comes after")],
+)
+def test_wrong_stages_are_refused(
+    stages: FakeStages, tmp_path: Path, first: str, last: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        pipeline.run_pipeline(Recipe(), RunFolder(tmp_path / "run"), first=first, last=last)
+    assert stages.runs == []
+
+
+def test_a_run_folder_has_one_writer(stages: FakeStages, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), pytest.raises(UsageError, match="another process"):
+        pipeline.run_pipeline(Recipe(), folder)
+
+
+def test_the_source_is_part_of_the_key(
+    stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    pipeline.run_pipeline(Recipe(), folder)
+    monkeypatch.setattr(_record, "source_hash", lambda part: f"edited {part}")
+    assert names(pipeline.run_pipeline(Recipe(), folder)) == list(_record.STAGES)
