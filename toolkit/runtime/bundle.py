@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from toolkit.runtime.container import Container, open_container
-from toolkit.runtime.manifest import NAME, parse
+from toolkit.runtime.manifest import NAME, parse, render
 from toolkit.runtime.records import Manifest, Variant
 from toolkit.runtime.strict import MAX_JSON, refusal
 from toolkit.runtime.tensors import Arrays, parse_tensors
@@ -48,16 +48,25 @@ class Bundle:
         data = b"".join(self._verified(name))
         return parse_tensors(data, where=f"{self.container.where}: {name}")
 
+    def unpack(self, folder: Path) -> None:
+        """Write every file, verified, into an empty folder."""
+        for name in self.manifest.files:
+            self._copy(name, folder)
+        (folder / NAME).write_bytes(render(self.manifest.table))
+
     @contextmanager
     def graph(self, variant: Variant) -> Iterator[Path]:
         """Yield a private, verified copy of a graph: what was checked is what gets loaded."""
         with TemporaryDirectory(prefix="toolkit-") as private:
             for name in (variant.file, *variant.data):
-                target = Path(private, name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as stream:
-                    stream.writelines(self._verified(name))
+                self._copy(name, Path(private))
             yield Path(private, variant.file)
+
+    def _copy(self, name: str, folder: Path) -> None:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as stream:
+            stream.writelines(self._verified(name))
 
     def _verified(self, name: str) -> Iterator[bytes]:
         record = self.manifest.files[name]
