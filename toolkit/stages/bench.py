@@ -9,19 +9,19 @@ imported, one for ONNX Runtime, and the compilation itself for torch.compile. Th
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from toolkit.backends._torch import resolve_device
 from toolkit.core import machine, registry
-from toolkit.core.errors import UsageError
+from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.files import write_json, write_text
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
-from toolkit.core.recipe import Recipe
+from toolkit.core.recipe import Recipe, load_recipe, parse_recipe
 from toolkit.stages._contestant import Contestant
 from toolkit.stages._court import hold
 from toolkit.stages._inputs import save_inputs, signature_of
@@ -51,11 +51,16 @@ MEASURES = True
 RESULTS, SAMPLES = "bench/results.json", "bench/samples.json"
 SCENARIO = "single-stream"
 
-log = logging.getLogger(__name__)
 
-
-def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+def run(
+    recipe: Recipe, folder: RunFolder, *, progress: Callable[[str], None] | None = None
+) -> Outcome:
     """Hold one hearing per entry and batch; the first contestant that runs is the baseline.
+
+    Arguments:
+        recipe: Its `[bench]` says what is timed against what.
+        folder: The run folder, after export.
+        progress: Called before each hearing with its entry and batch.
 
     Raises:
         UsageError: The scenario, an entry or a backend is unknown, or there is nothing exported.
@@ -79,7 +84,8 @@ def run(recipe: Recipe, folder: RunFolder) -> Outcome:
                 continue
             names = _taking_part(usable, recipe, folder, entry, batch)
             contestants = list(_contestants(recipe, folder, entry, feeds, names))
-            log.info("timing %s at batch %d: %d contestants", entry, batch, len(contestants))
+            if progress is not None:
+                progress(f"{entry}, batch {batch}")
             hearing = hold(
                 contestants, rounds=recipe.bench.rounds, slot=recipe.bench.slot, seed=recipe.seed
             )
@@ -94,6 +100,41 @@ def run(recipe: Recipe, folder: RunFolder) -> Outcome:
         reasons = "; ".join(f"{item['backend']}: {item['reason']}" for item in skipped)
         return Outcome("failed", f"nothing could be timed: {reasons}", detail)
     return Outcome("ok", detail=detail)
+
+
+def bench(
+    folder: str | Path, *, backends: Sequence[str] = ("onnxruntime",), **settings: Any
+) -> list[dict[str, Any]]:
+    """Time a run folder; the Python form of `toolkit bench`.
+
+    Arguments:
+        folder: A run folder.
+        backends: What runs the variants; `eager` and `compile` need the recipe's own model.
+        settings: Keys of the recipe's `[bench]` section, such as `batches=[1, 16]`.
+
+    Returns:
+        The rows of `bench/results.json`.
+
+    Raises:
+        UsageError: There is no such run, or a setting is unknown.
+        MissingError: None of the backends can run here.
+    """
+    from toolkit.stages._record import record_stage
+
+    run_folder = RunFolder.find(folder)
+    table = load_recipe(run_folder.path / "recipe.toml").model_dump(mode="json")
+    table["bench"] |= {"backends": list(backends), **settings}
+    recipe = parse_recipe(table, where="toolkit.bench(...)")
+    with run_folder.locked():
+        started = time.perf_counter()
+        outcome = run(recipe, run_folder)
+        if not outcome.ok:
+            raise MissingError(
+                outcome.reason, where=str(run_folder.path), next_step="choose other backends"
+            )
+        record_stage(run_folder, "bench", recipe, outcome, started=started)
+    rows: list[dict[str, Any]] = json.loads((run_folder.path / RESULTS).read_text())["rows"]
+    return rows
 
 
 def _usable(recipe: Recipe) -> tuple[list[str], list[dict[str, Any]]]:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from toolkit.core.case import Case, save_cases
-from toolkit.core.errors import UsageError
+from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
 from toolkit.core.signature import Signature, TensorSpec
@@ -89,7 +89,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def record(run, stage, **entries):
-    run.record(stage, {"result": {"entries": entries}})
+    run.record(stage, {"outputs": {}, "result": {"entries": entries}})
 
 
 def save_graph(path):
@@ -144,6 +144,18 @@ def test_runs_every_kept_variant_at_every_batch(folder):
         ("fp32", 4),
         ("fp16", 4),
     ]
+
+
+def test_the_python_form_records_what_it_measured(folder):
+    (folder.path / "recipe.toml").write_text("")
+    fake = "fake_bench:backend"
+    rows = bench.bench(folder.path, backends=[fake], rounds=4, slot=0.005)
+    assert [row["backend"] for row in rows] == [fake, f"{fake} A/A"]
+    assert folder.stage("bench")["rows"] == 2
+    with pytest.raises(UsageError, match="unknown key"):
+        bench.bench(folder.path, laps=3)
+    with pytest.raises(MissingError, match="pip install fake"):
+        bench.bench(folder.path, backends=["fake_bench:absent"])
 
 
 def test_what_is_absent_is_skipped_with_its_reason(folder):

@@ -1,0 +1,224 @@
+"""Time the toolkit against plain `torch.onnx.export`: `python bench/export_vs_plain.py [RECIPE …]`.
+
+For every entry of each recipe:
+- export: seconds of CPU of the winning strategy, verification apart, over those of the plain call
+  (smaller is better); both in turns in one process, the first turn of each dropped;
+- latency: how many times faster the final `fp32.onnx` is than the plain file in ONNX Runtime, in
+  processes of their own, interleaved in rounds, with an A/A noise band (larger is better).
+
+A run under `exported/` gives weights and graphs; where there is none, one is made with the initial
+weights, which change no shape and no operator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from _plain import export_plain
+
+from toolkit.capture import capture
+from toolkit.core import machine
+from toolkit.core.entry import Entry
+from toolkit.core.errors import ToolkitError
+from toolkit.core.files import write_bytes, write_json
+from toolkit.core.folder import EXPORTED, RunFolder
+from toolkit.core.recipe import Recipe, load_recipe, recipe_names
+from toolkit.core.statistics import summarise
+from toolkit.stages._contestant import Contestant
+from toolkit.stages._court import Hearing, hold
+from toolkit.stages._entries import entries_of
+from toolkit.stages._inputs import save_inputs, signature_of
+from toolkit.stages._model import load_model
+from toolkit.stages.pipeline import run_pipeline
+
+OUT = Path(__file__).parent / "results" / "export_vs_plain.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """An entry's plain export, or why there is none."""
+
+    path: Path
+    reason: str
+
+
+def main() -> int:
+    """Measure, print and save; return the exit code."""
+    options = _options()
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    try:
+        for name in options.recipes:
+            with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+                _measure_recipe(name, options, Path(scratch), rows, samples)
+    except ToolkitError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    settings = {"rounds": options.rounds, "slot": options.slot, "repeats": options.repeats}
+    write_json(options.out, {"machine": machine.describe(), "settings": settings, "rows": rows})
+    raw = json.dumps({"rows": samples}, separators=(",", ":")).encode()
+    write_bytes(options.out.with_suffix(".samples.json.gz"), gzip.compress(raw, mtime=0))
+    print(f"saved {options.out}")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("recipes", nargs="*", default=recipe_names())
+    parser.add_argument("--batch", type=_numbers, default=[1, 64], help="batches: 1,64")
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--slot", type=float, default=0.15, help="seconds of one turn")
+    parser.add_argument("--repeats", type=int, default=3, help="timed exports of each entry")
+    parser.add_argument("--runs", type=Path, default=EXPORTED, help="folder of the runs")
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _measure_recipe(
+    name: str,
+    options: argparse.Namespace,
+    scratch: Path,
+    rows: list[dict[str, Any]],
+    samples: list[dict[str, Any]],
+) -> None:
+    recipe, folder, weights = _run_of(name, options.runs, scratch)
+    model = load_model(recipe, folder)
+    for entry in entries_of(model, recipe):
+        place = {"recipe": name, "entry": entry.name, "weights": weights}
+        plain = Plain(scratch / f"{entry.name}.onnx", "")
+        timing, reason = _export_times(model, entry, plain.path, recipe, options.repeats)
+        plain = Plain(plain.path, reason)
+        row = {**place, "export": timing, "latency": [], "plain_failed": reason}
+        for batch in [] if reason else options.batch:
+            hearing = _hearing(folder, entry.name, batch, plain.path, scratch, options)
+            row["latency"].append({"batch": batch, **_latency(hearing)})
+            samples += _samples(hearing, {**place, "batch": batch})
+        _print(row)
+        rows.append(row)
+
+
+def _run_of(name: str, runs: Path, scratch: Path) -> tuple[Recipe, RunFolder, str]:
+    """Return a finished run with its recipe, or make one with the initial weights."""
+    trained = RunFolder(runs / name)
+    if trained.has_stage("optimize"):
+        return load_recipe(trained.path / "recipe.toml"), trained, "trained"
+    recipe = load_recipe(name, settings=["train.epochs=0", "optimize.variants=['fp32']"])
+    folder = RunFolder(scratch / name)
+    run_pipeline(recipe, folder, last="optimize")
+    return recipe, folder, "initial"
+
+
+def _export_times(
+    model: torch.nn.Module, entry: Entry, path: Path, recipe: Recipe, repeats: int
+) -> tuple[dict[str, Any], str]:
+    """Return the seconds of CPU of both, in turns, and why the plain call fails where it does."""
+    opset, plain, ours = recipe.export.opset, list[float](), list[float]()
+    reason = ""
+    for _ in range(repeats + 1):
+        start = time.process_time()
+        try:
+            export_plain(model, entry, path, opset=opset)
+        except Exception as error:  # noqa: BLE001  (any failure of the peer is its result)
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        plain.append(time.process_time() - start)
+        start = time.process_time()
+        mine = path.with_name(f"{entry.name}-toolkit.onnx")
+        capture(model, entry, mine, opset=opset, strategies=recipe.export.strategies)
+        ours.append(time.process_time() - start)
+    seconds = {"plain_s": plain[1:], "toolkit_s": ours[1:]}
+    ratio = statistics.median(ours[1:]) / statistics.median(plain[1:])
+    return {**seconds, "ratio": None if reason else ratio}, reason
+
+
+def _hearing(
+    folder: RunFolder,
+    entry: str,
+    batch: int,
+    plain: Path,
+    scratch: Path,
+    options: argparse.Namespace,
+) -> Hearing:
+    feeds = save_inputs(folder, entry, batch, scratch, seed=0)
+    fp32 = folder.stage("optimize")["entries"][entry]["variants"]["fp32"]["file"]
+    files = {"plain": plain, "fp32": folder.path / fp32}
+    contestants = [
+        Contestant(
+            backend="onnxruntime",
+            variant=variant,
+            path=str(path),
+            signature=signature_of(folder, entry).as_dict(),
+            feeds=str(feeds),
+        )
+        for variant, path in files.items()
+    ]
+    return hold(contestants, rounds=options.rounds, slot=options.slot)
+
+
+def _latency(hearing: Hearing) -> dict[str, Any]:
+    plain, ours = hearing.trials
+    if plain.lost or ours.lost:
+        return {"verdict": "undecided", "reason": plain.lost or ours.lost}
+    ratio, verdict = hearing.verdict(ours)
+    medians = [summarise(trial.samples).p50 for trial in (plain, ours)]
+    return {
+        "plain_ms": medians[0].value / 1e6 if medians[0] else None,
+        "toolkit_ms": medians[1].value / 1e6 if medians[1] else None,
+        "ratio": ratio.value if ratio else None,
+        "interval": [ratio.low, ratio.high] if ratio else None,
+        "noise_band": hearing.noise_band,
+        "verdict": verdict,
+    }
+
+
+def _samples(hearing: Hearing, place: dict[str, Any]) -> list[dict[str, Any]]:
+    trials = [*hearing.trials, *([hearing.twin] if hearing.twin else [])]
+    names = ["plain", "toolkit", "plain A/A"]
+    return [
+        {**place, "contestant": name, "slots": [asdict(slot) for slot in trial.slots]}
+        for name, trial in zip(names, trials, strict=False)
+    ]
+
+
+def _print(row: dict[str, Any]) -> None:
+    times = row["export"]
+    head = f"{row['recipe']:<10}{row['entry']:<10}"
+    if row["plain_failed"]:
+        print(f"{head}plain export fails: {row['plain_failed'][:90]}", flush=True)
+        return
+    print(
+        f"{head}export {statistics.median(times['plain_s']):6.2f} s plain "
+        f"{statistics.median(times['toolkit_s']):6.2f} s toolkit, ratio {times['ratio']:.2f}",
+        flush=True,
+    )
+    for item in row["latency"]:
+        print(f"{'':<20}{_sentence(item)}", flush=True)
+
+
+def _sentence(item: dict[str, Any]) -> str:
+    if "reason" in item:
+        return f"batch {item['batch']:>3}: {item['reason']}"
+    low, high = item["interval"]
+    return (
+        f"batch {item['batch']:>3}: {item['plain_ms']:8.4f} ms plain {item['toolkit_ms']:8.4f} ms "
+        f"toolkit, {item['ratio']:.3f} x [{low:.3f}, {high:.3f}], "
+        f"A/A band {100 * (item['noise_band'] or 0):.1f} %: {item['verdict']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
