@@ -1,0 +1,113 @@
+"""Static int8 quantisation with Q/DQ nodes, by ONNX Runtime's quantiser."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from toolkit.core.errors import ExportError
+from toolkit.core.require import require
+from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, product_size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What is quantised, and how.
+
+    Arguments:
+        name: What the ledger calls it.
+        everywhere: Whether all operators that have an integer form are quantised; otherwise only
+            large products.
+        symmetric: Whether activations are int8 around zero, which is all that TensorRT takes.
+            Otherwise they are uint8, which CPUs multiply by int8 weights in one instruction.
+    """
+
+    name: str
+    everywhere: bool
+    symmetric: bool
+
+
+SCHEMES = (
+    Scheme("everywhere", everywhere=True, symmetric=False),
+    Scheme("large products", everywhere=False, symmetric=False),
+)
+"""From the fastest to the most exact."""
+
+SYMMETRIC_SCHEMES = (Scheme("symmetric large products", everywhere=False, symmetric=True),)
+
+
+class _Reader:
+    """Feeds the calibration; the quantiser asks for nothing but `get_next`."""
+
+    def __init__(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
+        self._feeds: Iterator[Mapping[str, np.ndarray]] = iter(feeds)
+
+    def get_next(self) -> Mapping[str, np.ndarray] | None:
+        """Return the next inputs."""
+        return next(self._feeds, None)
+
+
+def to_int8(model: ir.Model, scheme: Scheme, feeds: Iterable[Arrays], scratch: Path) -> ir.Model:
+    """Return a copy with int8 weights, one scale per channel, and 8-bit activations.
+
+    Arguments:
+        model: A float32 model; it is left as it was.
+        scheme: What is quantised.
+        feeds: Real inputs that set the ranges of the activations.
+        scratch: A folder for the quantiser's files.
+
+    Raises:
+        ExportError: There is nothing to quantise, or the quantiser refuses the graph.
+    """
+    large = [node.name for node in model.graph if product_size(node) >= SMALLEST_PRODUCT]
+    if not large:
+        raise ExportError(_nothing(model), next_step="leave int8 out of optimize.variants")
+    require("onnxruntime", extra="cpu")
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    source, prepared, target = (scratch / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
+    ir.save(model, source)
+    root = logging.getLogger()
+    level = root.level
+    try:
+        # The quantiser logs its advice to the root logger.
+        root.setLevel(logging.ERROR)
+        quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QInt8 if scheme.symmetric else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=None if scheme.everywhere else list(PRODUCTS),
+            nodes_to_quantize=None if scheme.everywhere else large,
+            extra_options={"ActivationSymmetric": scheme.symmetric, "WeightSymmetric": True},
+        )
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"the quantiser refuses the graph: {error}",
+            next_step="leave int8 out of optimize.variants",
+        ) from error
+    finally:
+        root.setLevel(level)
+    return ir.load(target)
+
+
+def _nothing(model: ir.Model) -> str:
+    inside = any(product_size(node) for node in model.graph.all_nodes())
+    if inside and not any(product_size(node) for node in model.graph):
+        return "nothing to quantise: all convolutions and matrix products lie inside a loop"
+    return f"nothing to quantise: no product sums up {SMALLEST_PRODUCT} numbers or more"

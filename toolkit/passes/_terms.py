@@ -1,0 +1,111 @@
+"""Trees of Add, Sub and Neg, flattened to signed terms."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from toolkit.passes._graph import (
+    Array,
+    constant,
+    dims,
+    is_op,
+    new_constant,
+    new_node,
+    only_user,
+    producer,
+)
+
+
+@dataclass(slots=True)
+class Terms:
+    """What a tree of additions adds up.
+
+    Arguments:
+        nodes: Every node of the tree, its root last.
+        values: Computed terms with their signs, in the order of evaluation.
+        constants: Constant terms, signs applied, in float64.
+        broadcast: Nodes that only spread a constant or term over the result's shape.
+    """
+
+    nodes: list[ir.Node] = field(default_factory=list)
+    values: list[tuple[int, ir.Value]] = field(default_factory=list)
+    constants: list[Array] = field(default_factory=list)
+    broadcast: list[ir.Node] = field(default_factory=list)
+
+    def total(self) -> Array | None:
+        """Return the constants' sum; `None` where it would be larger than each of them."""
+        total = functools.reduce(np.add, self.constants, np.zeros(()))
+        largest = max((array.size for array in self.constants), default=1)
+        return total if total.size == largest else None
+
+
+def is_root(node: ir.Node) -> bool:
+    """Return whether a node is the last addition of its tree, over floating-point numbers."""
+    value = node.outputs[0]
+    if not is_op(node, "Add", "Sub") or value.dtype is None or not value.dtype.is_floating_point():
+        return False
+    user = only_user(value)
+    return user is None or not is_op(user, "Add", "Sub") or dims(user.outputs[0]) != dims(value)
+
+
+def flatten(root: ir.Node) -> Terms | None:
+    """Return the terms of a tree; `None` where a shape is unknown."""
+    shape = dims(root.outputs[0])
+    if shape is None:
+        return None
+    terms = Terms()
+    _add_node(root, 1, shape, terms)
+    return terms
+
+
+def _add_node(node: ir.Node, sign: int, shape: tuple[int | str, ...], terms: Terms) -> None:
+    signs = (sign, -sign if is_op(node, "Sub") else sign)
+    for value, own in zip(node.inputs, signs, strict=False):
+        if value is not None:
+            _add_value(value, own, shape, terms)
+    terms.nodes.append(node)
+
+
+def _add_value(value: ir.Value, sign: int, shape: tuple[int | str, ...], terms: Terms) -> None:
+    inner = producer(value, "Add", "Sub")
+    if inner is not None and only_user(value) is not None and dims(value) == shape:
+        _add_node(inner, sign, shape, terms)
+        return
+    array, spread = constant(value), None
+    if array is None and (spread := producer(value, "Expand", "ConstantOfShape")) is not None:
+        array = _spread_constant(spread)
+    if array is None:
+        terms.values.append((sign, value))
+        return
+    terms.constants.append(sign * array.astype(np.float64))
+    if spread is not None:
+        terms.broadcast.append(spread)
+
+
+def _spread_constant(node: ir.Node) -> Array | None:
+    """Return the constant that an Expand or ConstantOfShape repeats."""
+    if is_op(node, "Expand"):
+        return constant(node.inputs[0])
+    attribute = node.attributes.get("value")
+    return np.zeros(1) if attribute is None else attribute.as_tensor().numpy()
+
+
+def rebuild(root: ir.Node, terms: Terms) -> ir.Value:
+    """Add the terms before `root` in their order, the constants' sum last.
+
+    The first term must be positive, and the constants must have a `total`.
+    """
+    (_, result), *rest = terms.values
+    wanted, total = root.outputs[0], terms.total()
+    for sign, value in rest:
+        operator = "Add" if sign > 0 else "Sub"
+        result = new_node(root, operator, [result, value], shape_of=wanted).outputs[0]
+    if total is not None and np.any(total):
+        dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
+        stored = new_constant(root, total.astype(dtype), "summed")
+        result = new_node(root, "Add", [result, stored], shape_of=wanted).outputs[0]
+    return result

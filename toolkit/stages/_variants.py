@@ -1,0 +1,151 @@
+"""Make an entry's variants in lower precision, judge them by their budgets and time them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from toolkit.core.errors import ExportError
+from toolkit.core.outcome import Finding
+from toolkit.stages._ledger import Row, difference
+from toolkit.stages._rewrite import Graph, Lookup, as_graph, with_finding, with_ratio
+from toolkit.stages._trial import Trial
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+    Arrays = dict[str, np.ndarray]
+
+FP16, INT8, SYMMETRIC = "fp16", "int8", "int8-symmetric"
+CALIBRATION_ROWS = 256
+CALIBRATION_BATCH = 32
+UNKNOWN_SPEED = "speed unknown: no GPU here"
+UNSIGNED = f"its activations are uint8; TensorRT takes the variant {SYMMETRIC}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One variant of an entry.
+
+    Arguments:
+        graph: The graph.
+        row: Its row of the ledger.
+        kept: Per backend whether it is kept, its ratio and the reason.
+    """
+
+    graph: Graph
+    row: Row
+    kept: dict[str, dict[str, Any]]
+
+
+def make_variant(
+    trial: Trial, name: str, portable: Graph, fp32: Graph, recorded: Lookup
+) -> Variant:
+    """Make `fp16` or `int8` from the portable graph and judge it.
+
+    Arguments:
+        trial: Judges and times.
+        name: Name of the variant.
+        portable: The graph to make it from.
+        fp32: The graph it must beat.
+        recorded: Returns the recorded row of a variant, whose timing then stands.
+
+    Raises:
+        ExportError: There is nothing to convert, or the conversion is refused.
+    """
+    budget = trial.recipe.optimize.budget.get(name, {})
+    graph, made_by, finding = _most_exact_enough(trial, name, portable, budget)
+    row = Row(
+        entry=trial.signature.entry,
+        variant=name,
+        name=made_by,
+        count=1,
+        operators=difference(portable.counts, graph.counts),
+        nodes=(portable.nodes, graph.nodes),
+        bytes=(len(portable.data), len(graph.data)),
+    )
+    row = with_finding(row, finding)
+    miss = _miss(finding)
+    if miss:
+        row = replace(row, reason=miss)
+        kept = dict.fromkeys(("onnxruntime", "tensorrt"), verdict(kept=False, reason=miss))
+        return Variant(graph, row, kept)
+    row = _timed(trial, row, fp32, graph, recorded(name, made_by))
+    return Variant(
+        graph,
+        row,
+        {
+            "onnxruntime": verdict(kept=row.kept, ratio=row.ratio, reason=row.reason),
+            "tensorrt": verdict(
+                kept=name != INT8, reason=UNSIGNED if name == INT8 else UNKNOWN_SPEED
+            ),
+        },
+    )
+
+
+def verdict(*, kept: bool, reason: str, ratio: float | None = None) -> dict[str, Any]:
+    """Return one backend's verdict, JSON-ready."""
+    return {"kept": kept, "ratio": ratio, "reason": reason}
+
+
+def _timed(trial: Trial, row: Row, fp32: Graph, graph: Graph, known: Row | None) -> Row:
+    if known is not None:
+        return row.decided_as(known)
+    raced = trial.race(fp32.path, graph.path)
+    word = "not measurably faster" if raced.verdict == "undecided" else raced.verdict
+    reason = f"{word} than fp32: {raced.ratio.value:.2f}x"
+    return with_ratio(replace(row, kept=raced.verdict == "faster", reason=reason), raced)
+
+
+def _most_exact_enough(
+    trial: Trial, name: str, portable: Graph, budget: Mapping[str, float]
+) -> tuple[Graph, str, Finding]:
+    """Return the first candidate within the budget, or the last one."""
+    found: tuple[Graph, str, Finding] | None = None
+    for made_by, model in _candidates(trial, name, portable.model):
+        graph = as_graph(model, trial, f"{trial.signature.entry}-{name}-{made_by}")
+        finding = trial.judge(graph.path, name, budget)
+        found = graph, made_by, finding
+        if finding.status == "ok":
+            break
+    if found is None:
+        raise ExportError(
+            f"there is no way to make the variant {name!r}",
+            next_step=f"give fp32, {FP16}, {INT8} or {SYMMETRIC}",
+        )
+    return found
+
+
+def _candidates(trial: Trial, name: str, model: ir.Model) -> Iterator[tuple[str, ir.Model]]:
+    from toolkit.passes._half import PRECISIONS, to_half
+    from toolkit.passes._quantize import SCHEMES, SYMMETRIC_SCHEMES, to_int8
+
+    if name == FP16:
+        for precision in PRECISIONS:
+            yield precision.name, to_half(model, precision)
+    for scheme in {INT8: SCHEMES, SYMMETRIC: SYMMETRIC_SCHEMES}.get(name, ()):
+        yield scheme.name, to_int8(model, scheme, calibration_feeds(trial), trial.scratch)
+
+
+def calibration_feeds(trial: Trial) -> list[Arrays]:
+    """Return real samples in batches, as far as the parity cases hold them."""
+    case, specs = trial.cases[0], trial.signature.inputs
+    fixed = [size for spec in specs if isinstance(size := spec.dims[spec.batch_axis], int)]
+    step = fixed[0] if fixed else CALIBRATION_BATCH
+    rows = min(case.inputs[spec.name].shape[spec.batch_axis] for spec in specs)
+    return [
+        {spec.name: spec.rows(case.inputs[spec.name], slice(start, start + step)) for spec in specs}
+        for start in range(0, max(1, min(rows, CALIBRATION_ROWS) - step + 1), step)
+    ]
+
+
+def _miss(finding: Finding) -> str:
+    """Say how far a variant misses its budget; empty where it does not."""
+    if finding.status == "ok":
+        return ""
+    if finding.value is None or finding.limit is None:
+        return f"does not run: {finding.reason}"
+    sign = "<" if finding.unit == "psnr" else ">"
+    return f"misses its budget: {finding.value:.3g} {finding.unit} {sign} {finding.limit:.3g}"
