@@ -1,9 +1,13 @@
-"""Build engines in child processes: one for several builds, and a crash costs one build only."""
+"""Build engines in a child process that forks for each: a crash costs one engine."""
 
 from __future__ import annotations
 
-import faulthandler
+import ctypes
 import json
+import multiprocessing
+import os
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +25,9 @@ from toolkit.core.files import sha256, write_bytes
 from toolkit.core.require import require
 
 STARTING = 60.0
+MOST_TEXT = 2000
+ASK = 0xFFFFFFFF
+FIXED_ADDRESSES = 0x0040000
 
 
 def build(
@@ -100,42 +107,80 @@ def device_capability() -> str:
 
 
 def build_group(
-    package: str, extra: str, jobs: list[dict[str, Any]], journal: str, timeout: float
-) -> None:
-    """Build one engine after the other, in a child process, and note each result at once.
+    package: str, extra: str, jobs: list[dict[str, Any]], timeout: float
+) -> list[dict[str, Any]]:
+    """Build engines in forks of this process, which has the library loaded; one result per job.
+
+    A fork costs nothing against loading the library again, a crash in it costs one engine, and
+    every build begins with the same memory.
 
     Arguments:
         package: `tensorrt` or `tensorrt_rtx`.
         extra: The toolkit's extra that installs it.
         jobs: `EngineJob` as dictionaries.
-        journal: File that gets one JSON line when a build begins and one when it ends.
-        timeout: Seconds that one build may take; then the process ends itself.
+        timeout: Seconds that one build may take.
+
+    Raises:
+        MissingError: The library does not load.
     """
+    fix_addresses()
     require(package, extra=extra)
-    with Path(journal).open("a") as stream:
-        for job in jobs:
-            _note(stream, {"began": time.monotonic()})
-            # A hang inside the library never returns to Python; only this watchdog ends it.
-            faulthandler.dump_traceback_later(timeout, exit=True)
-            try:
-                outcome = _build_job(package, extra, job)
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-            _note(stream, outcome)
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+        answer = Path(scratch, "answer.json")
+        return [_forked(package, extra, job, answer, timeout) for job in jobs]
 
 
-def _note(stream: Any, line: dict[str, Any]) -> None:
-    stream.write(json.dumps(line) + "\n")
-    stream.flush()
+def fix_addresses() -> None:
+    """Start this process anew without address randomisation, where the system allows that.
+
+    TensorRT-RTX orders parts of a plan by their addresses: with random ones, building the same
+    engines twice gives different bytes.
+    """
+    if sys.platform != "linux":
+        return
+    system = ctypes.CDLL(None, use_errno=True)
+    now = system.personality(ASK)
+    if now != -1 and not now & FIXED_ADDRESSES and system.personality(now | FIXED_ADDRESSES) != -1:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same command again
 
 
-def _build_job(package: str, extra: str, job: dict[str, Any]) -> dict[str, Any]:
+def _forked(
+    package: str, extra: str, job: dict[str, Any], answer: Path, timeout: float
+) -> dict[str, Any]:
+    answer.unlink(missing_ok=True)
+    log = answer.with_suffix(".log")
+    log.write_bytes(b"")
+    process = multiprocessing.get_context("fork").Process(
+        target=_build_job, args=(package, extra, job, answer, log)
+    )
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return result("failed", f"the build did not finish within {timeout:g} s")
+    if not answer.exists():
+        said = log.read_text(errors="replace")[-MOST_TEXT:].strip()
+        return result("failed", f"the build process died: {_death(process.exitcode)}. {said}")
+    answered: dict[str, Any] = json.loads(answer.read_text())
+    return answered
+
+
+def _death(code: int | None) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+
+
+def _build_job(package: str, extra: str, job: dict[str, Any], answer: Path, log: Path) -> None:
+    with log.open("wb") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
     paths = Path(job["onnx_path"]), Path(job["engine_path"])
     options = {key: job[key] for key in ("target", "precision", "profiles")}
     try:
-        return build(*paths, package=package, extra=extra, **options)
+        outcome = build(*paths, package=package, extra=extra, **options)
     except ToolkitError as error:
-        return result("failed", str(error))
+        outcome = result("failed", str(error))
+    answer.write_text(json.dumps(outcome))
 
 
 def build_isolated(
@@ -146,7 +191,7 @@ def build_isolated(
     timeout: float,
     progress: BuildProgress | None = None,
 ) -> list[dict[str, Any]]:
-    """Build engines in a child process; where it dies, the next child goes on after that build.
+    """Build engines in a child process.
 
     Arguments:
         package: `tensorrt` or `tensorrt_rtx`.
@@ -158,51 +203,21 @@ def build_isolated(
     Returns:
         One result per job; see `build`.
     """
-    results: list[dict[str, Any]] = []
-    while len(results) < len(jobs):
-        done = _run_child(package, extra, jobs[len(results) :], timeout)
-        for outcome in done:
-            if progress is not None:
-                progress(jobs[len(results)], outcome)
-            results.append(outcome)
+    arguments = {
+        "package": package,
+        "extra": extra,
+        "jobs": [asdict(job) for job in jobs],
+        "timeout": timeout,
+    }
+    limit = timeout * len(jobs) + STARTING
+    try:
+        results: list[dict[str, Any]] = isolate.call(
+            f"{__name__}:build_group", arguments, timeout=limit
+        )
+    except ToolkitError as error:
+        missing = error.exit_code == MissingError.exit_code
+        results = [result("skipped" if missing else "failed", str(error))] * len(jobs)
+    for job, outcome in zip(jobs, results, strict=True):
+        if progress is not None:
+            progress(job, outcome)
     return results
-
-
-def _run_child(
-    package: str, extra: str, jobs: Sequence[EngineJob], timeout: float
-) -> list[dict[str, Any]]:
-    """Return the results of at least the first job."""
-    with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-        journal = Path(scratch, "journal.jsonl")
-        arguments = {
-            "package": package,
-            "extra": extra,
-            "jobs": [asdict(job) for job in jobs],
-            "journal": str(journal),
-            "timeout": timeout,
-        }
-        try:
-            isolate.call(
-                f"{__name__}:build_group", arguments, timeout=timeout * len(jobs) + STARTING
-            )
-        except ToolkitError as error:
-            done, began = _read_journal(journal)
-            if error.exit_code == MissingError.exit_code and not done:
-                return [result("skipped", str(error))] * len(jobs)
-            return [*done, _died(error, began, timeout)]
-        return _read_journal(journal)[0]
-
-
-def _read_journal(journal: Path) -> tuple[list[dict[str, Any]], float | None]:
-    """Return the finished builds, and when an unfinished one began."""
-    lines = (
-        [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-    )
-    done = [line for line in lines if "status" in line]
-    return done, lines[-1].get("began") if lines else None
-
-
-def _died(error: ToolkitError, began: float | None, timeout: float) -> dict[str, Any]:
-    if began is not None and time.monotonic() - began >= timeout:
-        return result("failed", f"the build did not finish within {timeout:g} s")
-    return result("failed", f"the build process died: {error}")

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,13 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from toolkit.backends._tensorrt_build import build, build_isolated
+from toolkit.backends._tensorrt_build import FIXED_ADDRESSES, build, build_isolated
 from toolkit.backends._tensorrt_plan import check_target, plan_targets
 from toolkit.core.engine import EngineBuilder, EngineJob
 from toolkit.core.errors import ExportError
 from toolkit.core.registry import backends
 from toolkit.core.require import install_line, installed
 
+PERSONALITY = Path("/proc/self/personality")
 BATCH = {"batch": (1, 2, 4)}
 RTX = {"package": "tensorrt_rtx", "extra": "tensorrt-rtx"}
 
@@ -83,9 +86,21 @@ def test_engines_refusals_and_other_targets_come_back_in_order(tmp_path: Path) -
 
 @needs_rtx
 def test_building_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    (first,) = build_isolated(**RTX, jobs=[job(tmp_path, name="a")], timeout=120)
-    (second,) = build_isolated(**RTX, jobs=[job(tmp_path, name="b")], timeout=120)
-    assert first["sha256"] == second["sha256"]
+    jobs = [job(tmp_path), job(tmp_path, "Relu")]
+    first = build_isolated(**RTX, jobs=jobs, timeout=120)
+    second = build_isolated(**RTX, jobs=jobs, timeout=120)
+    assert [one["sha256"] for one in first] == [one["sha256"] for one in second]
+
+
+@pytest.mark.skipif(not PERSONALITY.exists(), reason="needs Linux's /proc/self/personality")
+def test_builds_see_fixed_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "personality"
+    copy = f"open({str(seen)!r}, 'w').write(open({str(PERSONALITY)!r}).read())"
+    build_isolated(**stub(tmp_path, monkeypatch, copy), jobs=[job(tmp_path, "Det")], timeout=60)
+    refuses = "import ctypes, sys; sys.exit(ctypes.CDLL(None).personality(0x40000) == -1)"
+    if subprocess.run([sys.executable, "-c", refuses]).returncode:
+        pytest.skip("this system does not let a process fix its addresses")
+    assert int(seen.read_text(), 16) & FIXED_ADDRESSES
 
 
 @needs_rtx
