@@ -76,6 +76,10 @@ class Ratio:
 def percentile(samples: Samples, q: float) -> Percentile | None:
     """Return the q-th quantile with its 95 % order-statistic interval; `None` below the floor.
 
+    Arguments:
+        samples: In any unit.
+        q: 0.5, 0.9 or 0.99.
+
     References:
         MLPerf Inference Benchmark (Reddi et al., 2020), https://arxiv.org/abs/1911.02549
     """

@@ -19,6 +19,7 @@ from toolkit.core.errors import ExportError, TimedOut, ToolkitError
 
 OPEN_LIMIT = 300.0
 TURN_LIMIT = 120.0
+END_LIMIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,11 @@ class Worker:
         return bytes(line)
 
     def _lost(self) -> ExportError:
-        self._process.wait()
-        code = self._process.returncode
+        try:
+            code = self._process.wait(timeout=END_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.close()
+            code = self._process.returncode
         death = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return ExportError(
