@@ -115,6 +115,14 @@ def nested_if(depth: int) -> onnx.ModelProto:
     return conditional(graph)
 
 
+def both_branches(depth: int, path: str = "z") -> onnx.GraphProto:
+    if not depth:
+        return branch([helper.make_node("Relu", ["x"], ["z"])])
+    one, other = both_branches(depth - 1, f"{path}t"), both_branches(depth - 1, f"{path}e")
+    node = helper.make_node("If", ["c"], [path], then_branch=one, else_branch=other)
+    return helper.make_graph([node], "branch", [], [value(path)])
+
+
 def function(name: str, calls: list[str]) -> onnx.FunctionProto:
     nodes, last = [], "a"
     for index, called in enumerate(calls):
@@ -384,6 +392,7 @@ ACCEPTED = {
     "60 ansi_html_names": plain(lambda: with_name("\x1b[31m<script>alert(1)</script>")),
     "67b fn_chain_50": plain(lambda: chain(50)),
     "70 nested_if_20": plain(lambda: nested_if(20)),
+    "116 nested_both_branches": plain(lambda: conditional(both_branches(6))),
 }
 WARNED = {"51 nan_weights": "NaN", "57 constofshape_bomb": "bytes"}
 

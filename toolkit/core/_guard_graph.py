@@ -228,7 +228,7 @@ def _check_order(nodes: Nodes, known: set[str], where: str) -> set[str]:
     for node in listed:
         for name in node.input:
             if name not in known:
-                raise refuse(_order_problem(listed, name, later), where)
+                raise refuse(*_order_problem(listed, name, later, where))
         for graph in subgraphs(node):
             _check_scope(graph, frozenset(known), where)
         for name in node.output:
@@ -238,9 +238,12 @@ def _check_order(nodes: Nodes, known: set[str], where: str) -> set[str]:
     return known
 
 
-def _order_problem(nodes: list[onnx.NodeProto], name: str, later: set[str]) -> str:
+def _order_problem(
+    nodes: list[onnx.NodeProto], name: str, later: set[str], where: str
+) -> tuple[str, str, str]:
+    again = "export the model again"
     if name not in later:
-        return f"nothing makes the value {shown(name)}"
+        return f"nothing makes the value {shown(name)}", where, again
     maker = {output: index for index, node in enumerate(nodes) for output in node.output}
     needs = {
         index: {maker[used] for used in node.input if used in maker}
@@ -249,5 +252,6 @@ def _order_problem(nodes: list[onnx.NodeProto], name: str, later: set[str]) -> s
     try:
         TopologicalSorter(needs).prepare()
     except CycleError:
-        return f"the graph has a cycle through {shown(name)}"
-    return f"nodes are not in order: {shown(name)} is used before it is made"
+        return f"the graph has a cycle through {shown(name)}", where, again
+    what = f"nodes are not in order: {shown(name)} is used before it is made"
+    return what, where, "sort its nodes, as any ONNX optimizer does, and save it again"

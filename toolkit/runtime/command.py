@@ -149,7 +149,14 @@ def _limit_memory(mebibytes: int) -> None:
         raise UsageError(
             "this system has no memory limits", where="--memory", next_step="leave --memory out"
         ) from error
-    resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (mebibytes << 20, mebibytes << 20))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"cannot limit memory to {mebibytes} MiB: {error}",
+            where="--memory",
+            next_step="give a smaller, positive number",
+        ) from error
 
 
 def _write_json(document: dict[str, Any]) -> None:

@@ -162,12 +162,14 @@ def _limits(
         )
         samples = oracle.shape[spec.batch_axis] if oracle.ndim else 1
         source = f"{recipe.verify.k:g} times eager's own error, or 16 eps"
-        if unit in budget or unit == "index":
+        if unit in budget:
             source = f"budget of {limit:g} {unit}"
-        if unit in FRACTIONS:
-            here = UNITS[unit](answers[spec.name], small.oracle[spec.name])
+        elif unit == "index":
+            source = "integers are equal"
+        here = UNITS[unit](answers[spec.name], small.oracle[spec.name])
+        if unit in budget and unit in FRACTIONS and here > limit:
             source += f"; {here:g} on these samples where it was made"
-            limit = max(limit, here)
+            limit = here
         limits[spec.name] = {
             "unit": unit,
             "limit": limit,

@@ -38,6 +38,10 @@ def test_damage_exits_six_in_three_parts(
     assert "next:" in printed.err
 
 
+def test_an_impossible_memory_limit_is_a_usage_error(unpacked: Path) -> None:
+    assert main(unpacked, ["selftest", "--memory", str(1 << 50)]) == 2
+
+
 def test_info_names_entries(unpacked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(unpacked, ["info"]) == 0
     assert "log_prob: (x: float32[batch, 4])" in capsys.readouterr().out

@@ -91,6 +91,17 @@ def test_a_bundle_that_fails_its_own_test_is_not_written(
     assert not list(mini_run.path.glob(".*"))
 
 
+def test_integers_that_differ_fail_the_bundle(mini_run: RunFolder, mini_recipe: Recipe) -> None:
+    path = mini_run.path / "entries/sample.generate/fp32.onnx"
+    model = onnx.load(path)
+    logits = numpy_helper.to_array(model.graph.initializer[0])[..., ::-1].copy()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(logits, "logits"))
+    onnx.save(model, path)
+    outcome = bundle.run(mini_recipe, mini_run)
+    assert outcome.status == "failed"
+    assert "sample.generate fp32 sample" in outcome.reason
+
+
 def test_a_budget_beyond_policy_is_refused(mini_run: RunFolder, mini_recipe: Recipe) -> None:
     section = mini_recipe.optimize.model_copy(update={"budget": {"fp16": {"nats": 1e9}}})
     before = (mini_run.path / "bundle.zip").read_bytes()
