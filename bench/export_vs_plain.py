@@ -95,7 +95,8 @@ def _measure_recipe(
 ) -> None:
     recipe, folder, weights = _run_of(name, options.runs, scratch)
     model = load_model(recipe, folder)
-    for entry in entries_of(model, recipe):
+    finished = folder.stage("optimize")["entries"]
+    for entry in (entry for entry in entries_of(model, recipe) if entry.name in finished):
         place = {"recipe": name, "entry": entry.name, "weights": weights}
         plain = scratch / f"{entry.name}.onnx"
         refused = _refusal(model, entry, plain, recipe)
