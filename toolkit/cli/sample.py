@@ -1,0 +1,42 @@
+"""Draw samples from the exported graph and save them as pictures, points or arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli._answer import Answer
+from toolkit.cli._options import Run, Settings
+
+
+def command(
+    run: Run,
+    count: Annotated[int, typer.Option("--number", "-n", help="How many samples.", min=1)] = 16,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the noise.")] = 0,
+    variant: Annotated[
+        str, typer.Option("--variant", help="Variant; fp32 by default.", metavar="NAME")
+    ] = "",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=".png, .npz or .txt.", metavar="FILE")
+    ] = Path("samples.png"),
+    settings: Settings = [],
+) -> Answer:
+    """Draw samples from the exported graph and save them as pictures, points or arrays."""
+    from toolkit.cli._options import open_run
+    from toolkit.stages._model import load_data
+    from toolkit.stages.sample import draw, save
+
+    recipe, folder = open_run(run, settings)
+    arrays = draw(folder, count=count, seed=seed, variant=variant or None)
+    save(arrays, output, data=load_data(recipe))
+    data = {
+        "file": str(output),
+        "seed": seed,
+        "outputs": {
+            name: {"dtype": str(array.dtype), "shape": list(array.shape)}
+            for name, array in arrays.items()
+        },
+    }
+    return Answer(data, lambda: f"{count} samples: {output}")
