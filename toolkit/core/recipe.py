@@ -33,7 +33,11 @@ class Named(BaseModel):
 
 
 class TrainSection(Section):
-    """How the model is trained; epochs = 0 keeps the initial weights."""
+    """How the model is trained; epochs = 0 keeps the initial weights.
+
+    `threads` are the processor threads of each process: small models are fastest with one, and
+    one gives the same weights on every machine of a kind.
+    """
 
     objective: str = "supervised"
     epochs: int = Field(default=0, ge=0)
@@ -41,6 +45,7 @@ class TrainSection(Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     precision: str = "32-true"
     devices: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
 
 
 class ExportSection(Section):

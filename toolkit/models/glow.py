@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from toolkit.core.entry import Entry
+from toolkit.core.errors import UsageError
 from toolkit.models._flow import flow_entries
 from toolkit.nn.actnorm import ActNorm
 from toolkit.nn.coupling import AffineCoupling
@@ -33,6 +34,9 @@ class Glow(Flow):
         width: Hidden channels of a coupling's network.
         grey_levels: Levels of the dequantised data, `x = (level + u) / grey_levels`.
 
+    Raises:
+        UsageError: The scales do not divide the size.
+
     References:
         Glow: Generative Flow with Invertible 1x1 Convolutions, arXiv 1807.03039.
     """
@@ -49,6 +53,12 @@ class Glow(Flow):
         width: int = 64,
         grey_levels: int = 17,
     ) -> None:
+        if scales < 1 or size < 1 or size % 2**scales:
+            raise UsageError(
+                f"size = {size} cannot be halved {scales} times",
+                where="glow",
+                next_step=f"take a multiple of {2 ** max(scales, 1)}, or other scales",
+            )
         shapes = [
             (channels * 2 ** (scale + 2), size // 2 ** (scale + 1), size // 2 ** (scale + 1))
             for scale in range(scales)

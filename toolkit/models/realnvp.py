@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from toolkit.core.entry import Entry
+from toolkit.core.errors import UsageError
 from toolkit.models._flow import flow_entries
 from toolkit.nn.coupling import AffineCoupling
 from toolkit.nn.flow import Chain, Flow
@@ -20,6 +21,9 @@ class RealNVP(Flow):
         hidden: Features of the hidden layers of a coupling's perceptron.
         layers: Number of its hidden layers.
 
+    Raises:
+        UsageError: The vector cannot be halved.
+
     References:
         Density estimation using Real NVP, arXiv 1605.08803.
     """
@@ -29,12 +33,18 @@ class RealNVP(Flow):
     def __init__(
         self, *, features: int = 2, depth: int = 8, hidden: int = 64, layers: int = 2
     ) -> None:
-        half = features // 2
+        half, rest = divmod(features, 2)
+        if rest or half < 1:
+            raise UsageError(
+                f"features = {features} cannot be halved",
+                where="realnvp",
+                next_step="take an even number of features, 2 or more",
+            )
         super().__init__(
             Chain(
                 AffineCoupling(
                     Perceptron(half, 2 * half, hidden=hidden, layers=layers),
-                    scale="tanh",
+                    scale="exponential",
                     swap=index % 2 == 1,
                 )
                 for index in range(depth)

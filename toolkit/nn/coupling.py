@@ -8,7 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Scale = Literal["sigmoid", "tanh"]
+Scale = Literal["sigmoid", "exponential"]
+BOUND = 3.0
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """Return log-scales within -3 and 3, by `3 · tanh(raw / 3)`.
+
+    Without a bound, a network far from its training data gives scales near zero, and the inverse
+    divides by them: one step's huge value is the next step's, and a sample ends as NaN.
+
+    References:
+        Understanding and Mitigating Exploding Inverses in Invertible Neural Networks,
+        arXiv 2006.09347.
+    """
+    return BOUND * torch.tanh(raw / BOUND)
 
 
 class AffineCoupling(nn.Module):
@@ -17,8 +31,8 @@ class AffineCoupling(nn.Module):
     Arguments:
         network: Maps `x_b` (with `context` concatenated on axis 1) to raw log-scales and shifts,
             `2 · channels of x_a` in all; it must not mix samples.
-        scale: `sigmoid` (Glow): `scale = sigmoid(raw + 2)`; `tanh` (RealNVP): `log(scale) =
-            2 · tanh(raw / 2)`.
+        scale: `sigmoid` (Glow): `sigmoid(raw + 2)`; `exponential` (RealNVP): `exp(raw)`; `raw` is
+            bounded in both.
         swap: Transform the second half instead of the first.
 
     References:
@@ -54,7 +68,7 @@ class AffineCoupling(nn.Module):
     def _affine(self, kept: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         given = kept if context is None else torch.cat((kept, context), dim=1)
         raw, shift = self.network(given).chunk(2, dim=1)
+        raw = bounded(raw)
         if self.scale == "sigmoid":
             return torch.sigmoid(raw + 2), F.logsigmoid(raw + 2), shift
-        log_scale = 2 * torch.tanh(raw / 2)
-        return torch.exp(log_scale), log_scale, shift
+        return torch.exp(raw), raw, shift

@@ -8,6 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from toolkit.nn.coupling import bounded
 from toolkit.nn.flow import initialize
 from toolkit.nn.networks import ZeroConv2d
 
@@ -27,13 +28,17 @@ class ConditionalNormal(nn.Module):
 
     def forward(self, value: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return noise of the shape of `value` and `log_det` of shape `(batch,)`."""
-        mean, log_deviation = self.network(given).chunk(2, dim=1)
+        mean, log_deviation = self._law(given)
         return (value - mean) * torch.exp(-log_deviation), -log_deviation.flatten(1).sum(1)
 
     def inverse(self, noise: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Return the value and the inverse's `log_det`."""
-        mean, log_deviation = self.network(given).chunk(2, dim=1)
+        mean, log_deviation = self._law(given)
         return noise * torch.exp(log_deviation) + mean, log_deviation.flatten(1).sum(1)
+
+    def _law(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.network(given).chunk(2, dim=1)
+        return mean, bounded(raw)
 
 
 class MultiScale(nn.Module):

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from toolkit.core.errors import CheckFailed, MissingError, UsageError
 from toolkit.core.files import write_text
-from toolkit.core.protocols import Objective
+from toolkit.core.protocols import Data, Objective
 from toolkit.core.recipe import Recipe
 
 Row = dict[str, float]
@@ -43,19 +43,32 @@ class Training(pl.LightningModule):  # type: ignore[misc]
     Arguments:
         model: The model that is trained.
         objective: Maps model and batch to named scalars; `loss` is minimised.
-        learning_rate: Rate at the first step; it falls to zero.
-        seed: Seed of random numbers drawn while training; every epoch starts from its own.
+        data: Samples to train and to test on.
+        recipe: Gives batch size, learning rate (at the first step; it falls to zero) and seed.
     """
 
-    def __init__(
-        self, model: nn.Module, objective: Objective, *, learning_rate: float, seed: int
-    ) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, data: Data, recipe: Recipe) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
-        self.learning_rate = learning_rate
-        self.seed = seed
+        self.data = data
+        self.settings = recipe.train
+        self.seed = recipe.seed
         self.history: list[Row] = []
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return this process's share of the training samples."""
+        return train_loader(
+            self.data.train,
+            batch_size=self.settings.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Return the held-out samples."""
+        return test_loader(self.data.test, batch_size=self.settings.batch_size)
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
         """Return the loss of one batch."""
@@ -70,7 +83,7 @@ class Training(pl.LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return Adam and a cosine schedule over all steps."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
         return {
@@ -121,7 +134,7 @@ class EpochRecord(Checkpoint):  # type: ignore[misc]
             raise CheckFailed(
                 f"training diverged: the loss of epoch {row['epoch']:g} is {row['train_loss']}",
                 where="[train] of the recipe",
-                next_step=f"lower learning_rate (now {pl_module.learning_rate:g})",
+                next_step=f"lower learning_rate (now {pl_module.settings.learning_rate:g})",
             )
         pl_module.history.append(row)
         temporary = self.checkpoint.with_suffix(".part")
@@ -152,30 +165,26 @@ class Samples(Dataset[dict[str, Tensor]]):
         return {name: tensor[list(indices)] for name, tensor in self.tensors.items()}
 
 
-def train_loader(tensors: Mapping[str, Tensor], recipe: Recipe) -> DataLoader[dict[str, Tensor]]:
-    """Return shuffled batches; the order depends on seed and epoch alone.
+def train_loader(
+    tensors: Mapping[str, Tensor], *, batch_size: int, seed: int, rank: int, world_size: int
+) -> DataLoader[dict[str, Tensor]]:
+    """Return one process's shuffled batches; their order depends on seed and epoch alone.
 
     The last, smaller batch of an epoch is left out: batch normalisation fails on one sample.
     """
     samples = Samples(tensors)
-    # With several devices Lightning puts a sampler in that knows each process's rank.
-    alone = recipe.train.devices == 1
-    sampler: DistributedSampler[dict[str, Tensor]] | None = (
-        DistributedSampler(samples, num_replicas=1, rank=0, seed=recipe.seed) if alone else None
-    )
     return DataLoader(
         samples,
-        batch_size=recipe.train.batch_size,
-        shuffle=None if alone else True,
-        sampler=sampler,
-        drop_last=len(samples) > recipe.train.batch_size,
+        batch_size=batch_size,
+        sampler=DistributedSampler(samples, num_replicas=world_size, rank=rank, seed=seed),
+        drop_last=len(samples) >= batch_size * world_size,
         collate_fn=_as_it_is,
     )
 
 
-def test_loader(tensors: Mapping[str, Tensor], recipe: Recipe) -> DataLoader[dict[str, Tensor]]:
+def test_loader(tensors: Mapping[str, Tensor], *, batch_size: int) -> DataLoader[dict[str, Tensor]]:
     """Return the held-out batches in order."""
-    return DataLoader(Samples(tensors), batch_size=recipe.train.batch_size, collate_fn=_as_it_is)
+    return DataLoader(Samples(tensors), batch_size=batch_size, collate_fn=_as_it_is)
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -249,6 +258,17 @@ def quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give torch that many processor threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ PACKAGES = ("torch", "lightning", "scikit-learn")
 MEASURES = False
 
 METRICS, CURVE, UNFINISHED = "metrics.csv", "metrics.png", ".training"
-LONGEST = 30 * 24 * 3600.0
+LONGEST = 14 * 24 * 3600.0
 
 
 def run(recipe: Recipe, folder: RunFolder) -> Outcome:
@@ -106,21 +106,15 @@ def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> Row:
     from toolkit.stages import _training
 
     objective = registry.objectives.load(recipe.train.objective)
-    module = _training.Training(
-        model, objective, learning_rate=recipe.train.learning_rate, seed=recipe.seed
-    )
+    module = _training.Training(model, objective, data, recipe)
     checkpoint = folder / UNFINISHED / f"{_key(recipe)}.ckpt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     model.train()
-    with _training.quiet(), _training.interruptible(), seeded(recipe.seed):
+    threads = _training.threads(recipe.train.threads)
+    with _training.quiet(), _training.interruptible(), seeded(recipe.seed), threads:
         record = _training.EpochRecord(folder / METRICS, checkpoint)
         trainer = _training.make_trainer(recipe, record)
-        trainer.fit(
-            module,
-            _training.train_loader(data.train, recipe),
-            _training.test_loader(data.test, recipe),
-            ckpt_path=checkpoint if checkpoint.exists() else None,
-        )
+        trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
     model.eval()
     if trainer.is_global_zero:
         save_weights(model.cpu(), folder / WEIGHTS)
@@ -157,5 +151,6 @@ def _plot(path: Path, history: list[Row]) -> None:
         axis.set_ylabel(f"{name.replace('_', ' ')} (test)")
     for axis in axes:
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")

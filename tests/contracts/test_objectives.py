@@ -1,0 +1,64 @@
+"""Every objective of the registry gives named scalars and a loss that gradients flow from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from toolkit.core import registry
+
+NAMES = registry.objectives.names()
+
+
+class Everything(nn.Module):
+    """A model that is a classifier and a density at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -self.linear(x).square().sum(1)
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "x": torch.randn(6, 3, generator=generator),
+        "label": torch.randint(5, (6,), generator=generator),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_finite_scalars(name, batch):
+    values = registry.objectives.load(name)(Everything(), batch)
+    assert registry.objectives.summary(name)
+    assert "loss" in values
+    for value in values.values():
+        assert value.shape == ()
+        assert value.isfinite()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_along_the_gradient_lowers_the_loss(name, batch):
+    torch.manual_seed(0)
+    model, objective = Everything(), registry.objectives.load(name)
+    before = objective(model, batch)["loss"]
+    before.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 1e-3 * parameter.grad
+    assert objective(model, batch)["loss"] < before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_is_a_mean_over_samples(name, batch):
+    torch.manual_seed(0)
+    model, objective = Everything(), registry.objectives.load(name)
+    twice = {key: torch.cat([tensor, tensor]) for key, tensor in batch.items()}
+    torch.testing.assert_close(objective(model, twice)["loss"], objective(model, batch)["loss"])

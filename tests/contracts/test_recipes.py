@@ -1,0 +1,88 @@
+"""Every shipped recipe parses strictly, names what exists, and trains."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+
+import pytest
+
+from toolkit.core import registry
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import Recipe, load_recipe, parse_recipe, recipe_names, recipes_root
+from toolkit.stages import train
+from toolkit.stages._model import build_model, load_data, load_model
+
+SECTIONS = ("model", "data", "train", "export", "optimize", "build", "verify", "bench", "fast")
+
+
+def table(name: str) -> dict:
+    return tomllib.loads((recipes_root() / f"{name}.toml").read_text())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_it_parses_with_every_section(name):
+    assert set(SECTIONS) <= set(table(name))
+    assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_typo_in_any_section_is_an_error_that_names_it(name):
+    for section in set(SECTIONS) - {"model", "data", "fast"}:
+        broken = table(name)
+        broken[section]["batchsize"] = 1
+        with pytest.raises(UsageError, match=f"{section}.batchsize"):
+            parse_recipe(broken, where=name)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_its_model_data_and_objective_exist(name):
+    recipe = load_recipe(name)
+    model, data = build_model(recipe), load_data(recipe)
+    assert data is not None
+    assert callable(registry.objectives.load(recipe.train.objective))
+    example = model.entries()[0].inputs[0]
+    assert example.shape[1:] == tuple(data.train["x"].shape[1:])
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_its_budgets_are_in_units_of_its_outputs(name):
+    recipe = load_recipe(name)
+    units = {
+        unit
+        for entry in build_model(recipe).entries()
+        for unit in getattr(entry, "units", {}).values()
+    }
+    for variant, budget in recipe.optimize.budget.items():
+        assert variant in recipe.optimize.variants
+        assert set(budget) <= units
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_fast_is_smaller_and_changes_the_key_it_names(name):
+    fast, full = load_recipe(name, fast=True), load_recipe(name)
+    assert fast.train.epochs < full.train.epochs
+    for key, value in full.fast.items():
+        section, _, field = key.partition(".")
+        assert getattr(getattr(fast, section), field) == value
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_it_trains_two_steps_in_its_fast_setting(name, tmp_path):
+    recipe = two_steps(load_recipe(name, fast=True))
+    folder = RunFolder(tmp_path / name)
+    outcome = train.run(recipe, folder)
+    assert outcome.status == "ok"
+    assert all(math.isfinite(value) for value in outcome.detail["metrics"].values())
+    assert all((folder.path / file).is_file() for file in outcome.detail["files"])
+    assert not load_model(recipe, folder).training
+
+
+def two_steps(recipe: Recipe) -> Recipe:
+    """Return the recipe with one epoch of two batches."""
+    data = load_data(recipe)
+    assert data is not None
+    size = len(data.train["x"]) // 2
+    section = recipe.train.model_copy(update={"epochs": 1, "batch_size": size})
+    return recipe.model_copy(update={"train": section})
