@@ -210,6 +210,20 @@ def test_a_signal_stops_it_as_an_interrupt(number, finished, tmp_path, monkeypat
     assert_equal(weights(folder), weights(finished[0]))
 
 
+def test_a_stop_after_the_last_epoch_trains_no_further(finished, tmp_path, monkeypatch):
+    def stop(model, path):
+        raise KeyboardInterrupt
+
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_weights", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(recipe(), folder)
+    monkeypatch.setattr(_training.Training, "training_step", lambda *arguments: pytest.fail())
+    assert train.run(recipe(), folder).detail == finished[1]
+    assert_equal(weights(folder), weights(finished[0]))
+
+
 def test_a_half_written_checkpoint_is_not_read(finished, tmp_path):
     folder = RunFolder(tmp_path)
     with pytest.raises(KeyboardInterrupt):
