@@ -219,7 +219,7 @@ def test_a_stop_after_the_last_epoch_trains_no_further(finished, tmp_path, monke
         patch.setattr(train, "save_weights", stop)
         with pytest.raises(KeyboardInterrupt):
             train.run(recipe(), folder)
-    monkeypatch.setattr(_training.Training, "training_step", lambda *arguments: pytest.fail())
+    monkeypatch.setattr(_training.Training, "training_step", lambda *_: pytest.fail("trained"))
     assert train.run(recipe(), folder).detail == finished[1]
     assert_equal(weights(folder), weights(finished[0]))
 
