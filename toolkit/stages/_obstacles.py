@@ -9,6 +9,7 @@ import operator
 import re
 import traceback
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +135,11 @@ def _forecast(model: nn.Module, entry: Entry, recipe: Recipe) -> Forecast:
 def _without_lowering(program: torch.export.ExportedProgram, entry: str) -> Iterator[Obstacle]:
     """Yield each operator that neither torch's exporter nor a file of `lowerings/` translates."""
     # torch offers no public way to ask which operators it translates.
-    from torch.onnx._internal.exporter import _dispatching, _fx_passes, _registration
+    from torch.onnx._internal.exporter import _dispatching, _fx_passes
 
     from toolkit.capture.finish import source_line
 
-    known = _registration.ONNXRegistry.from_torchlib()
+    known = _translated()
     own = {target for _, lowering in registry.lowerings.items() for target in lowering()}
     decomposed = _fx_passes.decompose_with_registry(program, known)
     graph = _fx_passes.remove_assertion_nodes(decomposed.graph_module).graph
@@ -158,6 +159,14 @@ def _without_lowering(program: torch.export.ExportedProgram, entry: str) -> Iter
                 stack[-1][0].removeprefix("model.") if stack else "",
                 source_line(node.meta.get("stack_trace") or ""),
             )
+
+
+@cache
+def _translated() -> Any:
+    """Return torch's own registry of translated operators."""
+    from torch.onnx._internal.exporter import _registration
+
+    return _registration.ONNXRegistry.from_torchlib()
 
 
 def _stopped(entry: str, error: Exception) -> Obstacle:
