@@ -116,7 +116,7 @@ def new_constant(node: ir.Node, array: Array, hint: str) -> ir.Value:
     name, suffix = hint, 1
     while name in taken:
         name, suffix = f"{hint}_{suffix}", suffix + 1
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     shape = ir.Shape(array.shape)
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)

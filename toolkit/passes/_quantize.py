@@ -28,8 +28,9 @@ class Scheme:
         name: What the ledger calls it.
         everywhere: Whether all operators that have an integer form are quantised; otherwise only
             large products.
-        symmetric: Whether activations are int8 around zero, which is all that TensorRT takes.
-            Otherwise they are uint8, which CPUs multiply by int8 weights in one instruction.
+        symmetric: Whether activations are int8 around zero and biases stay float32, which is all
+            that TensorRT takes. Otherwise activations are uint8, which CPUs multiply by int8
+            weights in one instruction, and biases int32.
     """
 
     name: str
@@ -69,15 +70,19 @@ def to_int8(model: ir.Model, scheme: Scheme, feeds: Iterable[Arrays], scratch: P
     Raises:
         ExportError: There is nothing to quantise, or the quantiser refuses the graph.
     """
-    large = [node.name for node in model.graph if product_size(node) >= SMALLEST_PRODUCT]
-    if not large:
-        raise ExportError(_nothing(model), next_step="leave int8 out of optimize.variants")
+    from onnx_ir.passes import common
+
     require("onnxruntime", extra="cpu")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    named = model.clone()
+    common.NameFixPass()(named)
+    large = [node.name for node in named.graph if product_size(node) >= SMALLEST_PRODUCT]
+    if not large:
+        raise ExportError(_nothing(model), next_step="leave int8 out of optimize.variants")
     source, prepared, target = (scratch / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
-    ir.save(model, source)
+    ir.save(named, source)
     root = logging.getLogger()
     level = root.level
     try:
@@ -94,7 +99,11 @@ def to_int8(model: ir.Model, scheme: Scheme, feeds: Iterable[Arrays], scratch: P
             weight_type=QuantType.QInt8,
             op_types_to_quantize=None if scheme.everywhere else list(PRODUCTS),
             nodes_to_quantize=None if scheme.everywhere else large,
-            extra_options={"ActivationSymmetric": scheme.symmetric, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": scheme.symmetric,
+                "WeightSymmetric": True,
+                "QuantizeBias": not scheme.symmetric,
+            },
         )
     except (ValueError, RuntimeError, LookupError, TypeError, AttributeError) as error:
         raise ExportError(

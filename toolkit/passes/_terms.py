@@ -19,6 +19,8 @@ from toolkit.passes._graph import (
     producer,
 )
 
+Shape = tuple[int | str, ...]
+
 
 @dataclass(slots=True)
 class Terms:
@@ -35,6 +37,19 @@ class Terms:
     values: list[tuple[int, ir.Value]] = field(default_factory=list)
     constants: list[Array] = field(default_factory=list)
     broadcast: list[ir.Node] = field(default_factory=list)
+
+    def ordered(self, shape: Shape | None) -> list[tuple[int, ir.Value]]:
+        """Return the computed terms: whole ones before those that are spread, then by sign.
+
+        So every partial sum has the result's shape.
+        """
+        return sorted(self.values, key=lambda term: (dims(term[1]) != shape, -term[0]))
+
+    def cost(self, shape: Shape | None) -> int:
+        """Return how many nodes the sum takes once it is rebuilt."""
+        constants = bool(self.constants) and bool(np.any(self.total()))
+        negated = self.ordered(shape)[0][0] < 0 and not constants
+        return len(self.values) - 1 + constants + negated
 
     def total(self) -> Array | None:
         """Return the constants' sum; `None` where it would be larger than each of them."""
@@ -62,16 +77,16 @@ def flatten(root: ir.Node) -> Terms | None:
     return terms
 
 
-def _add_node(node: ir.Node, sign: int, shape: tuple[int | str, ...], terms: Terms) -> None:
-    signs = (sign, -sign if is_op(node, "Sub") else sign)
+def _add_node(node: ir.Node, sign: int, shape: Shape, terms: Terms) -> None:
+    signs = {"Add": (sign, sign), "Sub": (sign, -sign), "Neg": (-sign,)}[node.op_type]
     for value, own in zip(node.inputs, signs, strict=False):
         if value is not None:
             _add_value(value, own, shape, terms)
     terms.nodes.append(node)
 
 
-def _add_value(value: ir.Value, sign: int, shape: tuple[int | str, ...], terms: Terms) -> None:
-    inner = producer(value, "Add", "Sub")
+def _add_value(value: ir.Value, sign: int, shape: Shape, terms: Terms) -> None:
+    inner = producer(value, "Add", "Sub", "Neg")
     if inner is not None and only_user(value) is not None and dims(value) == shape:
         _add_node(inner, sign, shape, terms)
         return
@@ -95,17 +110,22 @@ def _spread_constant(node: ir.Node) -> Array | None:
 
 
 def rebuild(root: ir.Node, terms: Terms) -> ir.Value:
-    """Add the terms before `root` in their order, the constants' sum last.
+    """Add the terms before `root`, the constants' sum last.
 
-    The first term must be positive, and the constants must have a `total`.
+    The constants must have a `total`.
     """
-    (_, result), *rest = terms.values
     wanted, total = root.outputs[0], terms.total()
+    (first, result), *rest = terms.ordered(dims(wanted))
     for sign, value in rest:
-        operator = "Add" if sign > 0 else "Sub"
+        operator = "Add" if sign == first else "Sub"
         result = new_node(root, operator, [result, value], shape_of=wanted).outputs[0]
-    if total is not None and np.any(total):
-        dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
-        stored = new_constant(root, total.astype(dtype), "summed")
-        result = new_node(root, "Add", [result, stored], shape_of=wanted).outputs[0]
-    return result
+    if total is None or not np.any(total):
+        return result if first > 0 else _negated(root, result)
+    dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
+    stored = new_constant(root, total.astype(dtype), "summed")
+    operator, inputs = ("Add", [result, stored]) if first > 0 else ("Sub", [stored, result])
+    return new_node(root, operator, inputs, shape_of=wanted).outputs[0]
+
+
+def _negated(root: ir.Node, value: ir.Value) -> ir.Value:
+    return new_node(root, "Neg", [value], shape_of=root.outputs[0]).outputs[0]

@@ -30,7 +30,7 @@ def merge(graph: ir.Graph, root: ir.Node) -> bool:
     if not is_root(root):
         return False
     terms = flatten(root)
-    if terms is None or not terms.values or terms.values[0][0] < 0:
+    if terms is None or not terms.values:
         return False
     members = max(_groups(terms), key=len, default=[])
     if len(members) < SMALLEST_GROUP or terms.total() is None:

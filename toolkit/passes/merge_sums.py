@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from toolkit.passes._graph import LocalRewrite, dims, drop, replace
@@ -15,14 +14,12 @@ def merge_sum(graph: ir.Graph, root: ir.Node) -> bool:
     if not is_root(root):
         return False
     terms = flatten(root)
-    if terms is None or not terms.values or terms.values[0][0] < 0:
+    if terms is None or not terms.values or terms.total() is None:
         return False
     shape = dims(root.outputs[0])
-    total = terms.total()
-    if total is None or not any(dims(value) == shape for _, value in terms.values):
+    if not any(dims(value) == shape for _, value in terms.values):
         return False
-    nodes = len(terms.values) - 1 + bool(np.any(total))
-    if nodes >= len(terms.nodes) and not terms.broadcast:
+    if terms.cost(shape) >= len(terms.nodes) and not terms.broadcast:
         return False
     replace(root.outputs[0], rebuild(root, terms))
     drop(root)

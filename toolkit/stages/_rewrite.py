@@ -114,12 +114,22 @@ def _try_pass(
         return replace(row, reason=f"rolled back: {finding.reason}"), before
     if known is not None and known.count == change.count:
         return row.decided_as(known), after
-    raced = trial.race(before.path, after.path)
-    kept, reason = _verdict(raced, before, after, portable=rewrite.portable)
+    smaller = _smaller(before, after) if rewrite.portable else ""
+    raced = trial.race(before.path, after.path, favoured=bool(smaller))
+    kept, reason = _verdict(raced, smaller, portable=rewrite.portable)
     return with_ratio(replace(row, kept=kept, reason=reason), raced), after
 
 
-def _verdict(raced: Raced, before: Graph, after: Graph, *, portable: bool) -> tuple[bool, str]:
+def _smaller(before: Graph, after: Graph) -> str:
+    """Say in what way a graph became smaller; empty where it did not."""
+    if after.nodes < before.nodes:
+        return f"{before.nodes - after.nodes} nodes fewer"
+    if after.nodes == before.nodes and len(after.data) < len(before.data):
+        return f"{len(before.data) - len(after.data)} bytes fewer"
+    return ""
+
+
+def _verdict(raced: Raced, smaller: str, *, portable: bool) -> tuple[bool, str]:
     """Decide by speed; what serves every runtime may stay where it makes the graph smaller."""
     times = f"{raced.ratio.value:.2f}x"
     if raced.verdict == "faster":
@@ -128,11 +138,8 @@ def _verdict(raced: Raced, before: Graph, after: Graph, *, portable: bool) -> tu
         return False, f"rolled back: slower, {times}"
     if not portable:
         return False, f"rolled back: only for speed on this runtime, and undecided at {times}"
-    if after.nodes < before.nodes:
-        fewer = before.nodes - after.nodes
-        return True, f"speed undecided at {times}; kept for {fewer} nodes fewer"
-    if after.nodes == before.nodes and len(after.data) < len(before.data):
-        return True, f"speed undecided at {times}; kept for a smaller file"
+    if smaller:
+        return True, f"speed undecided at {times}; kept for {smaller}"
     return False, f"rolled back: speed undecided at {times}, and the graph is no smaller"
 
 

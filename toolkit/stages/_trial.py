@@ -76,9 +76,9 @@ class Trial:
                 CHECK, entry, variant, "onnxruntime", "failed", value=math.inf, reason=error.what
             )
 
-    def race(self, baseline: Path, contestant: Path) -> Raced:
-        """Time two graphs in turns."""
-        return race(self._course(), baseline, contestant)
+    def race(self, baseline: Path, contestant: Path, *, favoured: bool = False) -> Raced:
+        """Time two graphs in turns; a favoured contestant wins unless it is slower."""
+        return race(self._course(), baseline, contestant, favoured=favoured)
 
     def _course(self) -> Course:
         return Course(

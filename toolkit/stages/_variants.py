@@ -55,7 +55,8 @@ def make_variant(
     Raises:
         ExportError: There is nothing to convert, or the conversion is refused.
     """
-    budget = trial.recipe.optimize.budget.get(name, {})
+    budgets = trial.recipe.optimize.budget
+    budget = budgets.get(name) or budgets.get(name.partition("-")[0], {})
     graph, made_by, finding = _most_exact_enough(trial, name, portable, budget)
     row = Row(
         entry=trial.signature.entry,

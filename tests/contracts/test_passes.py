@@ -1,0 +1,371 @@
+"""Every pass keeps the answers, says honestly whether it changed anything, and is idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+from onnx.reference import ReferenceEvaluator
+
+from toolkit.core.protocols import Change
+from toolkit.core.registry import passes
+from toolkit.runtime.limits import judge
+
+Arrays = dict[str, np.ndarray]
+DRAW = np.random.default_rng(0)
+HEADER = '<ir_version: 10, opset_import: ["": 20, "toolkit": 1]>'
+
+FLOW = """
+flow (float[batch,2,8,8] x) => (float[batch] log_prob, float[batch,8,4,4] z) {
+  six = Reshape (x, six_dims)
+  turned = Transpose <perm = [0, 1, 3, 5, 2, 4]> (six)
+  squeezed = Reshape (turned, four_dims)
+  moved = Add (squeezed, shift)
+  scaled = Mul (moved, scale)
+  mixed = Conv <kernel_shape = [1, 1]> (scaled, rotation)
+  a, b = Split <axis = 1, num_outputs = 2> (mixed)
+  hidden = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (a, w_in, b_in)
+  active = Relu (hidden)
+  net = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (active, w_out, b_out)
+  t, raw = Split <axis = 1, num_outputs = 2> (net)
+  raised = Add (raw, two)
+  s = Sigmoid (raised)
+  bt = Add (b, t)
+  y = Mul (bt, s)
+  ls1 = Log (s)
+  d1 = ReduceSum <keepdims = 0> (ls1, axes)
+  u = Tanh (t)
+  v = Exp (u)
+  s2 = Sigmoid (v)
+  ls2 = Log (s2)
+  d2 = ReduceSum <keepdims = 0> (ls2, axes)
+  s3 = Sigmoid (bt)
+  ls3 = Log (s3)
+  d3 = ReduceSum <keepdims = 0> (ls3, axes)
+  z = Concat <axis = 1> (a, y)
+  half_square = Pow (z, two)
+  halved = Mul (half_square, minus_half)
+  centred = Sub (halved, base)
+  density = ReduceSum <keepdims = 0> (centred, axes)
+  batch = Shape <start = 0, end = 1> (x)
+  zeros = ConstantOfShape <value = float[1] {0.0}> (batch)
+  c1 = Expand (det1, batch)
+  c2 = Expand (det2, batch)
+  l1 = Add (zeros, c1)
+  l2 = Add (l1, d1)
+  l3 = Add (l2, c2)
+  l4 = Sub (l3, d2)
+  n3 = Neg (d3)
+  n2 = Neg (d2)
+  l5 = Add (l4, n3)
+  l6 = Add (l5, n2)
+  log_prob = Add (density, l6)
+}
+"""
+
+FLOW_ARRAYS: Arrays = {
+    "six_dims": np.array([-1, 2, 4, 2, 4, 2]),
+    "four_dims": np.array([-1, 8, 4, 4]),
+    "axes": np.array([1, 2, 3]),
+    "shift": DRAW.normal(size=(1, 8, 1, 1)),
+    "scale": DRAW.uniform(0.5, 2, size=(1, 8, 1, 1)),
+    "rotation": DRAW.normal(size=(8, 8, 1, 1)) / 3,
+    "w_in": DRAW.normal(size=(64, 4, 3, 3)) / 6,
+    "b_in": DRAW.normal(size=64) / 6,
+    "w_out": DRAW.normal(size=(8, 64, 3, 3)) / 100,
+    "b_out": DRAW.normal(size=8) / 10,
+    "two": np.array(2.0),
+    "minus_half": np.array(-0.5),
+    "base": np.array(0.9189385),
+    "det1": np.array(1.25),
+    "det2": np.array(-0.75),
+}
+
+SUMS = """
+sums (float[batch,3,4,4] x, float[batch,3,4,4] y) => (float[batch] total, float[batch,3,4,4] m) {
+  flat = Reshape (x, flat_dims)
+  q = Sigmoid (x)
+  p = Log (q)
+  p2 = Sigmoid (y)
+  q2 = Log (p2)
+  p3 = Tanh (x)
+  q3 = Sigmoid (p3)
+  q4 = Log (q3)
+  r1 = ReduceSum <keepdims = 0> (p, axes)
+  r2 = ReduceSum <keepdims = 0> (q2, axes)
+  r3 = ReduceSum <keepdims = 0> (q4, axes)
+  r4 = ReduceSum <keepdims = 0> (flat, last)
+  n1 = Neg (r1)
+  n2 = Neg (r2)
+  n3 = Neg (r3)
+  a1 = Add (n1, n2)
+  a2 = Add (a1, n3)
+  a3 = Sub (a2, r4)
+  a4 = Add (a3, c)
+  total = Add (c, a4)
+  root = Pow (q, half)
+  cube = Pow (root, three)
+  positive = Softplus (y)
+  m = Add (cube, positive)
+}
+"""
+
+SUMS_ARRAYS: Arrays = {
+    "flat_dims": np.array([-1, 48]),
+    "axes": np.array([1, 2, 3]),
+    "last": np.array([1]),
+    "c": np.array(0.5),
+    "half": np.array(0.5),
+    "three": np.array(3.0),
+}
+
+SHUFFLE = """
+shuffle (float[batch,2,8,8] x, float[batch,1,4,6] u, float[batch,8,3,3] v)
+    => (float[batch,3,4,4] y, float[batch,4,2,3] z, float[batch,2,6,6] t) {
+  six = Reshape (x, six_dims)
+  turned = Transpose <perm = [0, 1, 3, 5, 2, 4]> (six)
+  squeezed = Reshape (turned, four_dims)
+  y = Conv <kernel_shape = [1, 1]> (squeezed, w)
+  six_u = Reshape (u, six_u_dims)
+  turned_u = Transpose <perm = [0, 1, 3, 5, 2, 4]> (six_u)
+  z = Reshape (turned_u, four_u_dims)
+  six_v = Reshape (v, six_v_dims)
+  turned_v = Transpose <perm = [0, 1, 4, 2, 5, 3]> (six_v)
+  t = Reshape (turned_v, four_v_dims)
+}
+"""
+
+SHUFFLE_ARRAYS: Arrays = {
+    "six_dims": np.array([-1, 2, 4, 2, 4, 2]),
+    "four_dims": np.array([-1, 8, 4, 4]),
+    "six_u_dims": np.array([-1, 1, 2, 2, 3, 2]),
+    "four_u_dims": np.array([-1, 4, 2, 3]),
+    "six_v_dims": np.array([-1, 2, 2, 2, 3, 3]),
+    "four_v_dims": np.array([-1, 2, 6, 6]),
+    "w": DRAW.normal(size=(3, 8, 1, 1)),
+}
+
+MASKED = """
+masked (float[batch,3,9,9] x) => (float[batch,5,9,9] y, float[batch,5,5,5] z) {
+  y = Conv <kernel_shape = [5, 5], pads = [2, 2, 2, 2]> (x, w, b)
+  z = Conv <kernel_shape = [3, 3], pads = [2, 2, 2, 2], dilations = [2, 2], strides = [2, 2]> (x, v)
+}
+"""
+
+
+def masked(side: int) -> np.ndarray:
+    weight = DRAW.normal(size=(5, 3, side, side)) / side
+    weight[:, :, side // 2, side // 2 :] = 0
+    weight[:, :, side // 2 + 1 :] = 0
+    return weight
+
+
+MASKED_ARRAYS: Arrays = {"w": masked(5), "b": DRAW.normal(size=5), "v": masked(3)}
+
+WASTE = """
+waste (float[batch,6] x) => (float[batch,6] y, float[batch,2,3] z) {
+  same = Identity (x)
+  e1 = Exp (same)
+  e2 = Exp (x)
+  unused = Tanh (x)
+  summed = Add (k1, k2)
+  e3 = Add (e1, e2)
+  y = Mul (e3, summed)
+  first = Reshape (x, three_two)
+  again = Reshape (first, six)
+  z = Reshape (again, two_three)
+}
+"""
+
+WASTE_ARRAYS: Arrays = {
+    "k1": np.array([1.5]),
+    "k2": np.array([2.5]),
+    "three_two": np.array([-1, 3, 2]),
+    "six": np.array([-1, 6]),
+    "two_three": np.array([-1, 2, 3]),
+}
+
+LOOP = """
+loop (float[batch,4] x) => (float[batch,4] y) {
+  y = Loop (trips, go, x) <body = step (int64 i, bool c, float[batch,4] state)
+      => (bool more, float[batch,4] next) {
+    more = Identity (c)
+    product = Gemm (state, w)
+    scaled = Mul (product, half)
+    squared = Pow (scaled, two)
+    next = Tanh (squared)
+  }>
+}
+"""
+
+LOOP_ARRAYS: Arrays = {
+    "trips": np.array(3),
+    "go": np.array(True),
+    "w": DRAW.normal(size=(4, 4)),
+    "half": np.array(0.5),
+    "two": np.array(2.0),
+}
+
+FUNCTION = """
+function (float[batch,4] x) => (float[batch,4] y) {
+  doubled = Mul (x, half)
+  y = toolkit.smooth (doubled)
+}
+<domain: "toolkit", opset_import: ["": 20]>
+smooth (x) => (y) {
+  p = Softplus (x)
+  y = Sqrt (p)
+}
+"""
+
+GRAPHS: dict[str, tuple[str, Arrays]] = {
+    "flow": (FLOW, FLOW_ARRAYS),
+    "sums": (SUMS, SUMS_ARRAYS),
+    "shuffle": (SHUFFLE, SHUFFLE_ARRAYS),
+    "masked": (MASKED, MASKED_ARRAYS),
+    "waste": (WASTE, WASTE_ARRAYS),
+    "loop": (LOOP, LOOP_ARRAYS),
+    "function": (FUNCTION, {"half": np.array(0.5)}),
+}
+
+
+def build(name: str, dtype: type = np.float32) -> onnx.ModelProto:
+    """Return a sample graph whose floating-point numbers are of one type."""
+    text, arrays = GRAPHS[name]
+    if dtype is np.float64:
+        text = text.replace("float[", "double[")
+    model = parser.parse_model(HEADER + text)
+    for key, array in arrays.items():
+        typed = array.astype(np.float32).astype(dtype) if array.dtype == np.float64 else array
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(typed), key))
+    for index, node in enumerate(model.graph.node):
+        node.metadata_props.add(key="namespace", value=f"module.{index}")
+    return model
+
+
+def load(name: str) -> ir.Model:
+    """Return a sample graph with the shapes that an export has."""
+    return ir.from_proto(onnx.shape_inference.infer_shapes(build(name), data_prop=True))
+
+
+def feeds_for(name: str, dtype: type = np.float32) -> Arrays:
+    draw = np.random.default_rng(1)
+    return {
+        item.name: draw.normal(
+            size=[7, *(d.dim_value for d in item.type.tensor_type.shape.dim[1:])]
+        )
+        .astype(np.float32)
+        .astype(dtype)
+        for item in build(name).graph.input
+    }
+
+
+def answers(data: bytes, feeds: Arrays) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    outputs: list[np.ndarray] = session.run(None, feeds)
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Callable[[str], list[np.ndarray]]:
+    """Return a function that evaluates a sample graph in float64, once."""
+    known: dict[str, list[np.ndarray]] = {}
+
+    def evaluate(name: str) -> list[np.ndarray]:
+        if name not in known:
+            evaluator = ReferenceEvaluator(build(name, np.float64))
+            known[name] = evaluator.run(None, feeds_for(name, np.float64))
+        return known[name]
+
+    return evaluate
+
+
+def data_of(model: ir.Model) -> bytes:
+    return ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+def content(model: ir.Model) -> tuple[list[bytes], list[bytes]]:
+    """Return nodes and constants, without nodes' names and what says how they came about."""
+    proto = ir.to_proto(model)
+    strip(proto.graph)
+    return (
+        [node.SerializeToString(deterministic=True) for node in proto.graph.node],
+        sorted(item.SerializeToString(deterministic=True) for item in proto.graph.initializer),
+    )
+
+
+def strip(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        node.ClearField("name")
+        node.ClearField("metadata_props")
+        for attribute in node.attribute:
+            strip(attribute.g)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("name", passes.names())
+def test_a_pass_is_honest_idempotent_and_right(
+    name: str, graph: str, oracle: Callable[[str], list[np.ndarray]]
+) -> None:
+    rewrite, model = passes.load(name), load(graph)
+    before, plain = content(model), answers(data_of(model), feeds_for(graph))
+
+    change = rewrite(model)
+
+    assert isinstance(change, Change)
+    assert (change.count > 0) == (content(model) != before)
+    assert change.count > 0 or change.reason
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    for got, want, eager in zip(
+        answers(data_of(model), feeds_for(graph)), oracle(graph), plain, strict=True
+    ):
+        good, value, limit, _ = judge(got, want, eager)
+        assert good, f"{value} > {limit}"
+    after = content(model)
+    assert rewrite(model).count == 0
+    assert content(model) == after
+
+
+@pytest.mark.parametrize("name", passes.names())
+def test_a_pass_changes_some_sample_graph(name: str) -> None:
+    rewrite = passes.load(name)
+    assert isinstance(rewrite.order, int)
+    assert isinstance(rewrite.portable, bool)
+    assert any(rewrite(load(graph)).count for graph in GRAPHS)
+
+
+@pytest.mark.parametrize("name", passes.names())
+def test_a_pass_keeps_module_paths_and_makes_the_same_bytes(name: str) -> None:
+    rewrite = passes.load(name)
+    for graph in GRAPHS:
+        first, second = load(graph), load(graph)
+        rewrite(first)
+        rewrite(second)
+        assert data_of(first) == data_of(second)
+        lost = [n.op_type for n in first.graph if "namespace" not in n.metadata_props]
+        assert not lost, f"{graph}: {lost}"
+
+
+@pytest.mark.parametrize("name", passes.names())
+def test_a_pass_leaves_model_local_functions_alone(name: str) -> None:
+    model = load("function")
+    passes.load(name)(model)
+    assert [node.op_type for node in model.graph][-1] == "smooth"
+    (function,) = model.functions.values()
+    assert [node.op_type for node in function] == ["Softplus", "Sqrt"]
+
+
+def test_the_contract_catches_a_wrong_rewrite(oracle: Callable[[str], list[np.ndarray]]) -> None:
+    model = load("flow")
+    for node in model.graph:
+        if node.op_type == "Sub":
+            node.op_type = "Add"
+            break
+    plain = answers(data_of(load("flow")), feeds_for("flow"))
+    wrong = answers(data_of(model), feeds_for("flow"))
+    assert not judge(wrong[0], oracle("flow")[0], plain[0])[0]
