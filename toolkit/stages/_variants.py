@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-FP16, INT8, SYMMETRIC = "fp16", "int8", "int8-symmetric"
+FP16, MIXED, INT8, SYMMETRIC = "fp16", "mixed", "int8", "int8-symmetric"
 CALIBRATION_ROWS = 256
 CALIBRATION_BATCH = 32
-UNKNOWN_SPEED = "speed unknown: no GPU here"
 UNSIGNED = f"its activations are uint8; TensorRT takes the variant {SYMMETRIC}"
 
 
@@ -43,7 +42,7 @@ class Variant:
 def make_variant(
     trial: Trial, name: str, portable: Graph, fp32: Graph, recorded: Lookup
 ) -> Variant:
-    """Make `fp16` or `int8` from the portable graph and judge it.
+    """Make a variant in lower precision from the portable graph and judge it.
 
     Arguments:
         trial: Judges and times.
@@ -55,9 +54,9 @@ def make_variant(
     Raises:
         ExportError: There is nothing to convert, or the conversion is refused.
     """
-    budgets = trial.recipe.optimize.budget
-    budget = budgets.get(name) or budgets.get(name.partition("-")[0], {})
-    graph, made_by, finding = _most_exact_enough(trial, name, portable, budget)
+    recipe = trial.recipe
+    budget = recipe.optimize.budget.get(name, recipe.verify.budget)
+    graph, made_by, finding = _first_within_budget(trial, name, portable, budget)
     row = Row(
         entry=trial.signature.entry,
         variant=name,
@@ -79,9 +78,7 @@ def make_variant(
         row,
         {
             "onnxruntime": verdict(kept=row.kept, ratio=row.ratio, reason=row.reason),
-            "tensorrt": verdict(
-                kept=name != INT8, reason=UNSIGNED if name == INT8 else UNKNOWN_SPEED
-            ),
+            "tensorrt": untimed(trial) if name != INT8 else verdict(kept=False, reason=UNSIGNED),
         },
     )
 
@@ -89,6 +86,12 @@ def make_variant(
 def verdict(*, kept: bool, reason: str, ratio: float | None = None) -> dict[str, Any]:
     """Return one backend's verdict, JSON-ready."""
     return {"kept": kept, "ratio": ratio, "reason": reason}
+
+
+def untimed(trial: Trial) -> dict[str, Any]:
+    """Return the verdict on a graph for TensorRT, whose engines are not built yet."""
+    here = "no GPU here" if trial.recipe.device == "cpu" else "engines are timed by bench"
+    return verdict(kept=True, reason=f"speed unknown: {here}")
 
 
 def _timed(trial: Trial, row: Row, fp32: Graph, graph: Graph, known: Row | None) -> Row:
@@ -100,7 +103,7 @@ def _timed(trial: Trial, row: Row, fp32: Graph, graph: Graph, known: Row | None)
     return with_ratio(replace(row, kept=raced.verdict == "faster", reason=reason), raced)
 
 
-def _most_exact_enough(
+def _first_within_budget(
     trial: Trial, name: str, portable: Graph, budget: Mapping[str, float]
 ) -> tuple[Graph, str, Finding]:
     """Return the first candidate within the budget, or the last one."""
@@ -114,7 +117,7 @@ def _most_exact_enough(
     if found is None:
         raise ExportError(
             f"there is no way to make the variant {name!r}",
-            next_step=f"give fp32, {FP16}, {INT8} or {SYMMETRIC}",
+            next_step=f"give fp32, {FP16}, {MIXED}, {INT8} or {SYMMETRIC}",
         )
     return found
 
@@ -123,9 +126,8 @@ def _candidates(trial: Trial, name: str, model: ir.Model) -> Iterator[tuple[str,
     from toolkit.passes._half import PRECISIONS, to_half
     from toolkit.passes._quantize import SCHEMES, SYMMETRIC_SCHEMES, to_int8
 
-    if name == FP16:
-        for precision in PRECISIONS:
-            yield precision.name, to_half(model, precision)
+    for precision in {FP16: PRECISIONS, MIXED: PRECISIONS[1:]}.get(name, ()):
+        yield precision.name, to_half(model, precision)
     for scheme in {INT8: SCHEMES, SYMMETRIC: SYMMETRIC_SCHEMES}.get(name, ()):
         yield scheme.name, to_int8(model, scheme, calibration_feeds(trial), trial.scratch)
 

@@ -7,7 +7,7 @@ what it did and why it stayed or was rolled back. A variant is kept or left out 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from toolkit.core.errors import ExportError
 from toolkit.core.files import sha256, write_bytes
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
 from toolkit.stages._ledger import Ledger, Row, difference, ledger_path
@@ -32,7 +33,7 @@ from toolkit.stages._rewrite import (
     with_ratio,
 )
 from toolkit.stages._trial import Trial, parity_cases
-from toolkit.stages._variants import UNKNOWN_SPEED, make_variant, verdict
+from toolkit.stages._variants import make_variant, untimed, verdict
 
 AFTER = ("export",)
 SECTIONS = ("optimize", "verify", "seed")
@@ -61,7 +62,6 @@ MEASURES = True
 TOTAL = "all"
 """Name of the ledger's row that compares the final graph with the exported one."""
 
-Progress = Callable[[str], None]
 Result = dict[str, Any]
 
 
@@ -71,7 +71,7 @@ def run(
     *,
     replay: Ledger | None = None,
     timing: Timing | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Outcome:
     """Optimize every entry that export made.
 
@@ -90,8 +90,7 @@ def run(
     rows: list[Row] = []
     entries: dict[str, Result] = {}
     for name, record in sorted(exported.items()):
-        if progress is not None:
-            progress(name)
+        progress(name)
         found = lookup(replay, name, record["sha256"])
         entries[name], entry_rows = _optimize_entry(
             recipe, folder, record, found, timing or Timing()
@@ -125,7 +124,7 @@ def _optimize_entry(
         done = rewrite_entry(trial, start, found)
         fp32, row = _against_export(trial, start, done, found(FP32, TOTAL))
         result = _Result(folder, signature.entry)
-        result.add(FP32, fp32, row, _fp32_kept(row))
+        result.add(FP32, fp32, row, _fp32_kept(trial, row))
         rows = [*done.rows, row]
         for name in recipe.optimize.variants:
             if name != FP32:
@@ -158,10 +157,10 @@ def _against_export(
     return (done.graph if row.kept else start), row
 
 
-def _fp32_kept(row: Row) -> dict[str, Result]:
+def _fp32_kept(trial: Trial, row: Row) -> dict[str, Result]:
     return {
         "onnxruntime": verdict(kept=True, ratio=row.ratio, reason=row.reason),
-        "tensorrt": verdict(kept=True, reason=UNKNOWN_SPEED),
+        "tensorrt": untimed(trial),
     }
 
 

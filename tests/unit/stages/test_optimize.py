@@ -289,6 +289,14 @@ def test_variants_are_kept_or_left_out_per_backend(folder: RunFolder, verdicts) 
     assert "uint8" in variants["int8"]["kept"]["tensorrt"]["reason"]
 
 
+def test_mixed_keeps_small_products_in_float32(folder: RunFolder, verdicts) -> None:
+    verdicts()
+    optimize.run(recipe(variants=["mixed"], passes=["power"]), folder)
+    made = rows(folder, "mixed")
+    assert list(made) == ["mixed"]
+    assert made["mixed"]["operators"] == {"Cast": 2}
+
+
 @pytest.mark.parametrize(
     ("budget", "reason"),
     [
