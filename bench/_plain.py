@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from toolkit.capture import entry_module, probe_outputs
-from toolkit.capture.capture import example, quiet
+from toolkit.capture.capture import example, probe_outputs, quiet
 from toolkit.capture.dynamo import dynamic_shapes
+from toolkit.capture.module import entry_module
 from toolkit.core.entry import Entry
 
 UNEXPORTABLE = frozenset(

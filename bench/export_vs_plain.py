@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from _plain import export_plain
 
-from toolkit.capture import capture
+from toolkit.capture.capture import capture
 from toolkit.core import machine
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ToolkitError

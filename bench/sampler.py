@@ -22,7 +22,7 @@ import onnx
 import onnxruntime
 import torch
 
-from toolkit.capture import capture
+from toolkit.capture.capture import capture
 from toolkit.core.clock import Slot, take_slot, warm_up
 from toolkit.core.entry import Entry, Input
 from toolkit.core.files import write_json

@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.registry import nearest
 from toolkit.core.require import install_line, require
+from toolkit.runtime.graph import PROVIDERS
 
-SHORT_NAMES = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "dml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-}
 INSTALL_LINES = {
     "CPUExecutionProvider": install_line("cpu"),
     "CUDAExecutionProvider": install_line("gpu"),
@@ -34,16 +26,16 @@ def full_name(name: str) -> str:
         UsageError: No provider is called so; the nearest is named.
     """
     wanted = name.strip()
-    if wanted.lower() in SHORT_NAMES:
-        return SHORT_NAMES[wanted.lower()]
+    if wanted.lower() in PROVIDERS:
+        return PROVIDERS[wanted.lower()]
     runtime = require("onnxruntime", extra="cpu")
-    known = {*SHORT_NAMES.values(), *runtime.get_all_providers()}
+    known = {*PROVIDERS.values(), *runtime.get_all_providers()}
     if wanted in known:
         return wanted
     raise UsageError(
         f"no execution provider is called {name!r}",
         where="--providers",
-        next_step=nearest(wanted, [*SHORT_NAMES, *sorted(known)]),
+        next_step=nearest(wanted, [*PROVIDERS, *sorted(known)]),
     )
 
 

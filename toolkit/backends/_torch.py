@@ -42,6 +42,9 @@ class TorchRunner:
         self._inputs = [item.name for item in artifact.signature.inputs]
         self._outputs = [item.name for item in artifact.signature.outputs]
         self._device = torch.device(device)
+        if self._device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self._call: Any = wrap(_placed(artifact.module(), self._device))
         self._threads = torch.get_num_threads()
         torch.set_num_threads(threads)

@@ -76,7 +76,9 @@ def _jacobian(model: nn.Module, method: str, values: Tensor) -> Tensor:
         return result.reshape(-1)
 
     rows = [
-        torch.autograd.functional.jacobian(transform, row.reshape(-1)).slogdet()[1]  # type: ignore[no-untyped-call]
+        torch.autograd.functional.jacobian(  # type: ignore[no-untyped-call]
+            transform, row.reshape(-1), vectorize=True
+        ).slogdet()[1]
         for row in values
     ]
     return torch.stack(rows).detach()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAME = "parity"
 NEAR_TIE = 1e-5
-BUDGETED = ("real", "noise")
+BUDGETED = ("real",)
 
 
 class Parity:

@@ -31,7 +31,7 @@ def run_one(name: str, recipe: Recipe, folder: RunFolder) -> Step:
 
     with _progress((name,)) as watch:
         watch.begun(name)
-        step = run_stage(name, recipe, folder)
+        step = run_stage(name, recipe, folder, watch=watch)
         watch.ended(step)
     return step
 
@@ -81,17 +81,21 @@ def _progress(stages: Sequence[str]) -> Iterator[Watch]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[said]}"),
         console=Console(stderr=True),
         transient=True,
     )
     with bar:
-        task: Any = bar.add_task("", total=len(stages))
+        task: Any = bar.add_task("", total=len(stages), said="")
 
         def ended(step: Step) -> None:
             bar.advance(task)
             bar.console.print(_line(step))
 
-        yield Watch(begun=lambda name: bar.update(task, description=name), ended=ended)
+        def begun(name: str) -> None:
+            bar.update(task, description=name, said="")
+
+        yield Watch(begun=begun, said=lambda text: bar.update(task, said=text), ended=ended)
 
 
 def _print_step(step: Step) -> None:

@@ -37,7 +37,7 @@ def command(
     """Time every variant on every backend, interleaved, with a noise band."""
     from toolkit.cli._options import open_run, overrides, split
     from toolkit.cli._steps import run_one
-    from toolkit.core.recipe import BenchSection
+    from toolkit.stages._court import FEWEST_ROUNDS
     from toolkit.stages.pipeline import exit_code
 
     given = overrides(
@@ -53,10 +53,7 @@ def command(
     )
     recipe, folder = open_run(run, given)
     if duration is not None:
-        fewest = next(
-            item.ge for item in BenchSection.model_fields["rounds"].metadata if hasattr(item, "ge")
-        )
-        rounds = max(fewest, math.ceil(duration / recipe.bench.slot))
+        rounds = max(FEWEST_ROUNDS, math.ceil(duration / recipe.bench.slot))
         recipe, folder = open_run(run, [*given, f"bench.rounds={rounds}"])
     step = run_one("bench", recipe, folder)
     results = json.loads((folder.path / "bench" / "results.json").read_text())

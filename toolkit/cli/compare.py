@@ -42,6 +42,7 @@ def command(
     from toolkit.cli._options import split
     from toolkit.cli.bench import numbers
     from toolkit.core.folder import RunFolder
+    from toolkit.stages._court import FEWEST_ROUNDS
     from toolkit.stages.compare import Terms, compare
 
     plain = Terms()
@@ -50,7 +51,7 @@ def command(
         variant=variant,
         batches=tuple(numbers("--batch", batch)),
         threads=threads,
-        rounds=max(4, math.ceil(duration / plain.slot)),
+        rounds=max(FEWEST_ROUNDS, math.ceil(duration / plain.slot)),
         seed=seed,
         device=device or plain.device,
         providers=tuple(split(providers)) or plain.providers,

@@ -12,6 +12,8 @@ from toolkit.core.entry import Entry
 from toolkit.core.outcome import Finding
 from toolkit.core.signature import Signature
 
+Progress = Callable[[str], None]
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
     Run = Callable[[Arrays], Arrays]
+
+
+def silent(_: str) -> None:
+    """Follow a stage's progress by saying nothing."""
 
 
 @dataclass(frozen=True, slots=True)

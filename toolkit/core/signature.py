@@ -19,6 +19,7 @@ class TensorSpec:
         low: Smallest valid integer.
         high: Largest valid integer.
         unit: Unit in which an output is judged.
+        fixed_batch: Axis of the batch where every dimension is fixed.
     """
 
     name: str
@@ -29,11 +30,12 @@ class TensorSpec:
     low: int | None = None
     high: int | None = None
     unit: str = "absolute"
+    fixed_batch: int = 0
 
     @property
     def batch_axis(self) -> int:
-        """Axis of the batch: the one named `batch`, else the first."""
-        return self.dims.index("batch") if "batch" in self.dims else 0
+        """Axis of the batch: the one named `batch`, else the fixed one."""
+        return self.dims.index("batch") if "batch" in self.dims else self.fixed_batch
 
     def rows(self, array: Any, part: slice) -> Any:
         """Return the part of an array along its batch."""

@@ -120,7 +120,7 @@ def _forecast(model: nn.Module, entry: Entry, recipe: Recipe) -> Forecast:
             nodes = len(program.graph_module.graph.nodes)
             before = {item.what: item for item in _without_lowering(program, entry.name)}
             folding = fold_parameters(program)
-            after = list(_without_lowering(program, entry.name))
+            after = list(_without_lowering(program, entry.name)) if before else []
     except Exception as error:  # noqa: BLE001  (whatever torch raises is what the model hits)
         return Forecast(entry.name, 0, 0, 0, (_stopped(entry.name, error),))
     # Higher-order operators (no dot in their names) only wrap what is folded.

@@ -137,11 +137,35 @@ def flops_of(model: onnx.ModelProto, sizes: Mapping[str, int]) -> Flops:
     for value in copy.graph.output:
         value.type.tensor_type.ClearField("shape")
     copy.graph.ClearField("value_info")
-    copy = onnx.inliner.inline_local_functions(copy)
-    inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
     flops = Flops()
-    _count(inferred.graph, {}, 1, flops)
+    _count(_inferred(onnx.inliner.inline_local_functions(copy)).graph, {}, 1, flops)
     return flops
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the shapes that can be known, also inside of `Scan` bodies.
+
+    ONNX Runtime's own inference follows computed shapes into bodies. Its public call writes a file
+    into the working folder where it does not know everything, so its parts are called here.
+    """
+    import onnx
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    class Inference(SymbolicShapeInference):  # type: ignore[misc]
+        def run(self) -> onnx.ModelProto:
+            self._preprocess(model)
+            while self.run_:
+                self._infer_impl()
+            self._update_output_from_vi()
+            inferred: onnx.ModelProto = self.out_mp_
+            return inferred
+
+    try:
+        return Inference(
+            int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
+        ).run()
+    except Exception:  # noqa: BLE001  (it raises anything on operators it does not know)
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _count(graph: onnx.GraphProto, outer: Mapping[str, Shape], times: int, flops: Flops) -> None:
@@ -173,27 +197,16 @@ def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
 def _count_scan(
     node: onnx.NodeProto, shapes: Mapping[str, Shape], times: int, flops: Flops
 ) -> None:
-    """Count a scan's body once per step; its states enter with the shapes they start with."""
+    """Count a scan's body once per step."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
-    body, scanned = attributes["body"].g, attributes["num_scan_inputs"].i
-    states = len(node.input) - scanned
-    known = dict(shapes)
-    steps = None
-    for position, (name, value) in enumerate(zip(node.input, body.input, strict=True)):
-        shape = shapes.get(name)
-        if shape is None:
-            continue
-        if position < states:
-            known[value.name] = shape
-            continue
-        axes = attributes.get("scan_input_axes")
-        axis = axes.ints[position - states] if axes else 0
-        steps = shape[axis]
-        known[value.name] = (*shape[:axis], *shape[axis + 1 :])
-    if steps is None:
+    first = len(node.input) - attributes["num_scan_inputs"].i
+    axes = attributes.get("scan_input_axes")
+    scanned = shapes.get(node.input[first])
+    if scanned is None:
         flops.uncounted["Scan"] += 1
         return
-    _count(body, known, times * steps, flops)
+    steps = scanned[axes.ints[0] if axes else 0]
+    _count(attributes["body"].g, shapes, times * steps, flops)
 
 
 def _operations(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:

@@ -24,7 +24,7 @@ def reference(recipe: dict[str, Any], folder: str, entry: str) -> nn.Module:
     Raises:
         UsageError: The model has no such entry, or no weights.
     """
-    from toolkit.capture import reference_module
+    from toolkit.capture.module import reference_module
     from toolkit.stages._entries import entries_of
     from toolkit.stages._model import load_model
 

@@ -8,7 +8,6 @@ import io
 import logging
 import math
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,14 +16,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from toolkit.core.errors import CheckFailed, MissingError, UsageError
 from toolkit.core.files import write_text
-from toolkit.core.protocols import Data, Objective
+from toolkit.core.protocols import Data, Objective, Progress
 from toolkit.core.recipe import Recipe
 
 Row = dict[str, float]
@@ -191,18 +190,34 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def make_trainer(recipe: Recipe, record: EpochRecord) -> Any:
-    """Return a silent Lightning trainer; its progress bar shows on a terminal's standard error.
+class Told(Callback):  # type: ignore[misc]
+    """Say which epoch the training is in, and how far.
+
+    Arguments:
+        progress: Called with one line of text.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Say the epoch and the share of it that is done."""
+        del module, outputs, batch
+        done = (batch_idx + 1) / max(1, trainer.num_training_batches)
+        self.progress(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {done:.0%}")
+
+
+def make_trainer(recipe: Recipe, record: EpochRecord, progress: Progress) -> Any:
+    """Return a Lightning trainer that tells its progress and prints nothing.
 
     Raises:
         UsageError: Device or precision is wrong.
         MissingError: The device is not here.
     """
     accelerator, devices = _devices(recipe)
-    callbacks: list[Any] = [record]
-    bar = sys.stderr.isatty()
-    if bar:
-        callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
+    callbacks: list[Any] = [record, Told(progress)]
     try:
         return pl.Trainer(
             accelerator=accelerator,
@@ -214,7 +229,7 @@ def make_trainer(recipe: Recipe, record: EpochRecord) -> Any:
             callbacks=callbacks,
             default_root_dir=record.metrics.parent,
             logger=False,
-            enable_progress_bar=bar,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )

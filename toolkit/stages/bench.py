@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.files import write_json, write_text
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe, load_recipe, parse_recipe
 from toolkit.stages._contestant import Contestant
 from toolkit.stages._court import hold
@@ -52,9 +53,7 @@ RESULTS, SAMPLES = "bench/results.json", "bench/samples.json"
 SCENARIO = "single-stream"
 
 
-def run(
-    recipe: Recipe, folder: RunFolder, *, progress: Callable[[str], None] | None = None
-) -> Outcome:
+def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Hold one hearing per entry and batch; the first contestant that runs is the baseline.
 
     Arguments:
@@ -84,8 +83,7 @@ def run(
                 continue
             names = _taking_part(usable, recipe, folder, entry, batch)
             contestants = list(_contestants(recipe, folder, entry, feeds, names))
-            if progress is not None:
-                progress(f"{entry}, batch {batch}")
+            progress(f"{entry}, batch {batch}")
             hearing = hold(
                 contestants, rounds=recipe.bench.rounds, slot=recipe.bench.slot, seed=recipe.seed
             )

@@ -9,7 +9,7 @@ without a range end the stage `failed`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from toolkit.core.engine import EngineBuilder, EngineJob
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.registry import backends
 from toolkit.core.signature import Signature
@@ -29,7 +30,6 @@ PACKAGES = ("onnx", "tensorrt", "tensorrt-rtx")
 MEASURES = True
 
 Row = dict[str, Any]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ class Wanted:
         }
 
 
-def run(recipe: Recipe, folder: RunFolder, *, progress: Progress | None = None) -> Outcome:
+def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Build the engines and return one row per engine.
 
     Arguments:
         recipe: Its `[build]` says engines, targets, precisions, shapes and the limit per build.
         folder: The run folder, after export.
-        progress: Called with the number of finished engines, their total and the last one's file.
+        progress: Called with the number of finished engines and their total.
 
     Raises:
         UsageError: The export has not run, or an engine is no backend that builds engines.
@@ -110,8 +110,7 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress | None = None) 
     rows: list[Row] = []
     for builder, profiles, group in groups:
         rows += _build_group(builder, folder, group, profiles, recipe.build.timeout)
-        if progress is not None:
-            progress(len(rows), total, group[-1].file)
+        progress(f"{len(rows)} of {total} engines")
     return _outcome(rows)
 
 

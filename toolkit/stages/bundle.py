@@ -15,6 +15,7 @@ from toolkit.core.errors import CheckFailed
 from toolkit.core.files import replacing, sha256
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.registry import PACKAGE_ROOT
 from toolkit.runtime.golden import selftest
@@ -41,13 +42,20 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 Members = dict[str, bytes | Path]
 
 
-def run(recipe: Recipe, folder: RunFolder, *, engines: bool = False) -> Outcome:
+def run(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    engines: bool = False,
+    progress: Progress = silent,  # noqa: ARG001  (a second's work)
+) -> Outcome:
     """Write `bundle.zip`; it must pass its own self-test before it takes its name.
 
     Arguments:
         recipe: Budgets and limits.
         folder: A verified run folder.
         engines: Put the built TensorRT engines in, too.
+        progress: Not called: this is a second's work.
 
     Raises:
         UsageError: A stage that this one reads has not run.

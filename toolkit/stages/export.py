@@ -14,7 +14,7 @@ from toolkit.core.errors import ToolkitError
 from toolkit.core.files import sha256
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
-from toolkit.core.protocols import Data, Source, Subject
+from toolkit.core.protocols import Data, Progress, Source, Subject, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
 
@@ -62,7 +62,7 @@ class Exported:
         return Signature.from_dict(self.detail["signature"])
 
 
-def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Export every entry of the recipe's model."""
     from toolkit.stages._entries import entries_of
     from toolkit.stages._model import WEIGHTS, build_model, load_data, load_model
@@ -70,7 +70,7 @@ def run(recipe: Recipe, folder: RunFolder) -> Outcome:
     trained = (folder.path / WEIGHTS).exists()
     model = load_model(recipe, folder) if trained else build_model(recipe)
     results = export_entries(
-        model, entries_of(model, recipe), folder, recipe, data=load_data(recipe)
+        model, entries_of(model, recipe), folder, recipe, data=load_data(recipe), progress=progress
     )
     return summary(results, folder, getattr(model, "family", ""))
 
@@ -82,6 +82,7 @@ def export_entries(
     recipe: Recipe,
     *,
     data: Data | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Exported]:
     """Export entries one by one; one that fails does not stop the others.
 
@@ -91,8 +92,13 @@ def export_entries(
         folder: Where the files go.
         recipe: Opset, strategies, number of samples and limits.
         data: Real samples for the checks.
+        progress: Called with each entry's name.
     """
-    return {entry.name: _export(model, entry, folder, recipe, data) for entry in entries}
+    results = {}
+    for entry in entries:
+        progress(entry.name)
+        results[entry.name] = _export(model, entry, folder, recipe, data)
+    return results
 
 
 def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Outcome:
@@ -117,7 +123,7 @@ def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Out
 def _export(
     model: nn.Module, entry: Entry, folder: RunFolder, recipe: Recipe, data: Data | None
 ) -> Exported:
-    from toolkit.capture import capture
+    from toolkit.capture.capture import capture
 
     path = folder.entry(entry.name) / FILE
     judge = _Judge(model, entry, recipe, data)
@@ -175,7 +181,7 @@ class _Judge:
         )
 
     def _prepare(self, signature: Signature) -> list[Case]:
-        from toolkit.capture import Oracle
+        from toolkit.capture.oracle import Oracle
 
         oracle = Oracle(self.model, self.entry, [spec.name for spec in signature.outputs])
         source = Source(

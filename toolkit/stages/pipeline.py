@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.registry import nearest
 from toolkit.stages._record import STAGES, is_current, record_stage, stage_module
@@ -39,10 +40,12 @@ class Watch:
 
     Arguments:
         begun: Called with a stage's name before it runs.
+        said: Called with what the running stage is at.
         ended: Called with every step.
     """
 
-    begun: Callable[[str], None] = field(default=lambda _: None)
+    begun: Progress = silent
+    said: Progress = silent
     ended: Callable[[Step], None] = field(default=lambda _: None)
 
 
@@ -76,16 +79,16 @@ def run_pipeline(
                 continue
             follow.begun(name)
             forced = name == first and first != STAGES[0]
-            step = _run_stage(name, recipe, folder, forced=forced)
+            step = _run_stage(name, recipe, folder, follow, forced=forced)
             follow.ended(step)
             steps.append(step)
     return steps
 
 
-def run_stage(name: str, recipe: Recipe, folder: RunFolder) -> Step:
+def run_stage(name: str, recipe: Recipe, folder: RunFolder, *, watch: Watch | None = None) -> Step:
     """Run one stage alone, whether or not it is current, and record it."""
     with folder.locked():
-        return _run_stage(name, recipe, folder, forced=True)
+        return _run_stage(name, recipe, folder, watch or Watch(), forced=True)
 
 
 def exit_code(steps: Sequence[Step]) -> int:
@@ -94,13 +97,13 @@ def exit_code(steps: Sequence[Step]) -> int:
     return 0 if failed is None else EXIT_CODES.get(failed.stage, 1)
 
 
-def _run_stage(name: str, recipe: Recipe, folder: RunFolder, *, forced: bool) -> Step:
+def _run_stage(name: str, recipe: Recipe, folder: RunFolder, watch: Watch, *, forced: bool) -> Step:
     if not forced and is_current(name, recipe, folder):
         record = folder.manifest()["stages"][name]
         outcome = Outcome(record["status"], record["reason"], record["result"])
         return Step(name, outcome, 0.0, current=True)
     started = time.perf_counter()
-    outcome = stage_module(name).run(recipe, folder)
+    outcome = stage_module(name).run(recipe, folder, progress=watch.said)
     record_stage(folder, name, recipe, outcome, started=started)
     return Step(name, outcome, time.perf_counter() - started, current=False)
 

@@ -10,6 +10,7 @@ from toolkit.core import machine
 from toolkit.core.files import write_text
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
+from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.runtime.limits import FORMULA
 from toolkit.stages import _plots, _views, _words
@@ -55,7 +56,12 @@ PAGE = "report.html"
 TEMPLATE = "report.html.j2"
 
 
-def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+def run(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    progress: Progress = silent,  # noqa: ARG001  (a few seconds' work)
+) -> Outcome:
     """Write `report.html`; a stage that has not run is said to be missing.
 
     Raises:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core import isolate, registry
 from toolkit.core.errors import UsageError
-from toolkit.core.files import digest, replacing, sha256
+from toolkit.core.files import digest, replacing
 from toolkit.core.folder import RunFolder
 from toolkit.core.machine import versions
 from toolkit.core.outcome import Outcome
-from toolkit.core.protocols import Data
+from toolkit.core.protocols import Data, Progress, silent
 from toolkit.core.recipe import Recipe, parse_recipe
 from toolkit.core.seed import seeded
 from toolkit.stages._model import WEIGHTS, build_model, load_data
+from toolkit.stages._record import source_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
 
 AFTER: tuple[str, ...] = ()
 SECTIONS = ("model", "data", "seed", "train", "device")
-SOURCES = ("core", "nn", "models", "data", "objectives", "stages")
+SOURCES = (
+    "core",
+    "nn",
+    "models",
+    "data",
+    "objectives",
+    "stages/train.py",
+    "stages/_model.py",
+    "stages/_training.py",
+)
 PACKAGES = ("torch", "lightning", "scikit-learn")
 MEASURES = False
 
@@ -32,7 +42,7 @@ METRICS, CURVE, UNFINISHED = "metrics.csv", "metrics.png", ".training"
 LONGEST = 14 * 24 * 3600.0
 
 
-def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Train, or keep the initial weights where `train.epochs` is 0.
 
     A stopped training goes on from its last finished epoch, to the same weights.
@@ -42,7 +52,7 @@ def run(recipe: Recipe, folder: RunFolder) -> Outcome:
         CheckFailed: The loss became NaN or infinite.
     """
     if recipe.train.devices == 1 or recipe.train.epochs == 0:
-        return Outcome("ok", detail=fit(recipe, folder))
+        return Outcome("ok", detail=fit(recipe, folder, progress))
     # Lightning starts its other processes by running this process's command line again: that must
     # be a command that does nothing but train.
     detail = isolate.call(
@@ -58,7 +68,7 @@ def fit_table(table: dict[str, Any], path: str) -> dict[str, Any]:
     return fit(parse_recipe(table, where=path), RunFolder(Path(path)))
 
 
-def fit(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
+def fit(recipe: Recipe, folder: RunFolder, progress: Progress = silent) -> dict[str, Any]:
     """Train in this process and return the stage's result."""
     model, data = build_model(recipe), load_data(recipe)
     if data is not None:
@@ -71,7 +81,7 @@ def fit(recipe: Recipe, folder: RunFolder) -> dict[str, Any]:
                 where="[data] of the recipe",
                 next_step="name a data set, or keep the initial weights with epochs = 0",
             )
-        metrics = _train(model, data, recipe, folder.path)
+        metrics = _train(model, data, recipe, folder.path, progress)
         files += [METRICS, CURVE]
     else:
         save_weights(model, folder.path / WEIGHTS)
@@ -102,7 +112,7 @@ def _initialize(model: nn.Module, data: Data, recipe: Recipe) -> None:
     method(x[order[: recipe.train.batch_size]])
 
 
-def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> Row:
+def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path, progress: Progress) -> Row:
     from toolkit.stages import _training
 
     objective = registry.objectives.load(recipe.train.objective)
@@ -113,7 +123,7 @@ def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> Row:
     threads = _training.threads(recipe.train.threads)
     with _training.quiet(), _training.interruptible(), seeded(recipe.seed), threads:
         record = _training.EpochRecord(folder / METRICS, checkpoint)
-        trainer = _training.make_trainer(recipe, record)
+        trainer = _training.make_trainer(recipe, record, progress)
         trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
     model.eval()
     if trainer.is_global_zero:
@@ -126,8 +136,7 @@ def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path) -> Row:
 
 def _key(recipe: Recipe) -> str:
     """Return what a checkpoint must agree with: another recipe or source starts afresh."""
-    root = Path(__file__).resolve().parent.parent
-    sources = [sha256(path) for name in SOURCES for path in sorted((root / name).glob("*.py"))]
+    sources = [source_hash(part) for part in SOURCES]
     sections = {name: value for name, value in recipe.model_dump().items() if name in SECTIONS}
     return digest(sections, sources, versions(*PACKAGES))[:16]
 

@@ -14,7 +14,7 @@ from toolkit.core.errors import ToolkitError, UsageError
 from toolkit.core.files import write_json
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Finding, Outcome
-from toolkit.core.protocols import Subject
+from toolkit.core.protocols import Progress, Subject, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
 from toolkit.stages._open import opened
@@ -46,9 +46,12 @@ class Variant:
     kept: Mapping[str, Mapping[str, Any]]
 
 
-def run(recipe: Recipe, folder: RunFolder) -> Outcome:
+def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Judge every variant of every entry and write the findings."""
-    findings = list(judge_all(recipe, folder))
+    findings = []
+    for finding in judge_all(recipe, folder):
+        progress(f"{finding.entry} {finding.variant}: {finding.check}")
+        findings.append(finding)
     write_json(folder.path / FINDINGS, {"findings": [item.as_dict() for item in findings]})
     counts = {
         status: sum(item.status == status for item in findings)
@@ -258,7 +261,8 @@ def cases_for(
     """
     import torch
 
-    from toolkit.capture import Oracle, preserved
+    from toolkit.capture.oracle import Oracle
+    from toolkit.capture.preserve import preserved
     from toolkit.stages._entries import entries_of
 
     cases = {}

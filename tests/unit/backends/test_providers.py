@@ -1,7 +1,7 @@
 import onnxruntime
 import pytest
 
-from toolkit.backends._providers import SHORT_NAMES, full_name, resolve
+from toolkit.backends._providers import PROVIDERS, full_name, resolve
 from toolkit.core.errors import MissingError, UsageError
 
 
@@ -11,7 +11,7 @@ def test_short_and_full_names_are_one_provider() -> None:
 
 def test_short_names_are_known_to_onnxruntime() -> None:
     known = set(onnxruntime.get_all_providers())
-    assert set(SHORT_NAMES.values()) <= known
+    assert set(PROVIDERS.values()) <= known
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_absent_provider_is_answered_with_the_install_line(monkeypatch) -> None:
 
 
 def test_order_is_kept(monkeypatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(SHORT_NAMES.values()))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     assert resolve(["tensorrt", "cuda", "cpu"]) == [
         "TensorrtExecutionProvider",
         "CUDAExecutionProvider",

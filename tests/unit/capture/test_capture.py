@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution, Normal
 
-from toolkit.capture import capture
+from toolkit.capture.capture import capture
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, UsageError
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from toolkit.capture import Oracle
+from toolkit.capture.oracle import Oracle
 from toolkit.core.entry import Entry, Input
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))

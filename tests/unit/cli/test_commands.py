@@ -137,3 +137,48 @@ def test_numbers_are_whole_and_positive(text):
 def test_interval_is_shown():
     assert interval([0.5, 1.25]) == "0.5 to 1.25"
     assert interval(None) is None
+
+
+def test_sample_writes_the_same_draws_for_the_same_seed(run, tmp_path):
+    import numpy as np
+
+    drawn = {}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        file = tmp_path / f"{name}.npz"
+        code, said = document("sample", run.path, "-n", 5, "--seed", seed, "-o", file)
+        assert (code, said["outputs"]["sample"]["shape"]) == (0, [5, 3])
+        drawn[name] = np.load(file)["sample"]
+    assert np.array_equal(drawn["a"], drawn["b"])
+    assert not np.array_equal(drawn["a"], drawn["c"])
+
+
+def test_sample_says_which_forms_there_are(run, tmp_path):
+    code, error = document("sample", run.path, "-o", tmp_path / "x.mp4")
+    assert code == 2
+    assert ".npz" in error["next"]
+
+
+def test_bench_takes_its_options_to_the_stage(run):
+    words = ["--backend", "onnxruntime", "--entry", "log_prob", "--batch", "1,4"]
+    code, said = document("bench", run.path, *words, "--duration", 0.1, "--set", "bench.slot=0.02")
+    assert code == 0
+    rows = [row for row in said["rows"] if row["role"] == "contestant"]
+    assert {(row["entry"], row["batch"], row["backend"]) for row in rows} == {
+        ("log_prob", 1, "onnxruntime"),
+        ("log_prob", 4, "onnxruntime"),
+    }
+    assert {row["rounds"] for row in rows} == {5}
+
+
+def test_compare_of_a_run_with_itself_is_not_decided_against_it(run):
+    code, said = document("compare", run.path, run.path, "--duration", 0.1)
+    assert code in (0, 5)
+    assert [row["difference"] for row in said["rows"]] == [0.0, 0.0]
+    decided = any(row["verdict"] != "undecided" for row in said["rows"])
+    assert code == (0 if decided else 5)
+
+
+def test_compare_exits_1_where_a_run_cannot_be_timed(run):
+    code, said = document("compare", run.path, run.path, "--backend", "toolkit.cli:none")
+    assert code in (1, 2)
+    assert said

@@ -24,11 +24,13 @@ class FakeStages:
     def module(self, name: str) -> types.SimpleNamespace:
         order = list(_record.STAGES)
 
-        def run(_: Recipe, folder: RunFolder) -> Outcome:
+        def run(_: Recipe, folder: RunFolder, *, progress: object) -> Outcome:
             self.runs.append(name)
             (folder.path / f"{name}.txt").write_text(name)
             status = "failed" if name == self.failing else "ok"
-            return Outcome(status, "planted" if status == "failed" else "", {"files": [f"{name}.txt"]})
+            return Outcome(
+                status, "planted" if status == "failed" else "", {"files": [f"{name}.txt"]}
+            )
 
         return types.SimpleNamespace(
             run=run,
@@ -69,9 +71,7 @@ def test_a_changed_output_runs_its_stage_again(stages: FakeStages, tmp_path: Pat
 def test_a_changed_setting_runs_its_stage_again(stages: FakeStages, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     pipeline.run_pipeline(Recipe(), folder)
-    changed = Recipe().model_copy(
-        update={"train": Recipe().train.model_copy(update={"epochs": 5})}
-    )
+    changed = Recipe().model_copy(update={"train": Recipe().train.model_copy(update={"epochs": 5})})
     assert names(pipeline.run_pipeline(changed, folder)) == ["train"]
 
 
