@@ -124,7 +124,8 @@ def _optimize_entry(
         done = rewrite_entry(trial, start, found)
         fp32, row = _against_export(trial, start, done, found(FP32, TOTAL))
         result = _Result(folder, signature.entry)
-        result.add(FP32, fp32, row, _fp32_kept(trial, row))
+        shown = row if row.kept else _as_exported(trial, start, row)
+        result.add(FP32, fp32, shown, _fp32_kept(trial, shown))
         rows = [*done.rows, row]
         for name in recipe.optimize.variants:
             if name != FP32:
@@ -157,6 +158,13 @@ def _against_export(
     return (done.graph if row.kept else start), row
 
 
+def _as_exported(trial: Trial, start: Graph, row: Row) -> Row:
+    """Return what is true of the exported graph, where the rewritten one was slower."""
+    reason = f"as exported: the rewritten graph was slower, {row.reason}"
+    plain = replace(row, ratio=1.0, kept=True, reason=reason)
+    return with_finding(plain, trial.judge(start.path, FP32, trial.recipe.verify.budget))
+
+
 def _fp32_kept(trial: Trial, row: Row) -> dict[str, Result]:
     return {
         "onnxruntime": verdict(kept=True, ratio=row.ratio, reason=row.reason),
@@ -171,7 +179,7 @@ def _add_variant(
     try:
         variant = make_variant(trial, name, portable, fp32, found)
     except ExportError as error:
-        result.skipped[name] = error.what
+        result.skip(name, error.what)
         return []
     result.add(name, variant.graph, variant.row, variant.kept)
     return [variant.row]
@@ -199,6 +207,11 @@ class _Result:
             "unit": row.unit,
             "kept": kept,
         }
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note why a variant is not made; one of an earlier run goes."""
+        (self.folder.entry(self.entry) / f"{name}.onnx").unlink(missing_ok=True)
+        self.skipped[name] = reason
 
     def as_dict(self) -> Result:
         """Return the entry's result, JSON-ready."""

@@ -237,10 +237,14 @@ def test_what_only_onnxruntime_likes_stays_out_of_the_other_variants(
 
 def test_a_graph_that_got_slower_in_all_is_left_as_exported(folder: RunFolder, verdicts) -> None:
     verdicts(affine_into_conv=[EQUAL, SLOWER])
-    optimize.run(recipe(passes=["affine_into_conv"], variants=["fp32"]), folder)
+    outcome = optimize.run(recipe(passes=["affine_into_conv"], variants=["fp32"]), folder)
     assert rows(folder)["affine_into_conv"]["kept"]
     assert not rows(folder)["all"]["kept"]
     assert operators(folder) == operators(folder, "exported")
+    kept = outcome.detail["entries"]["log_prob"]["variants"]["fp32"]["kept"]["onnxruntime"]
+    assert kept["kept"]
+    assert kept["ratio"] == 1.0
+    assert "0.50x" in kept["reason"]
 
 
 @pytest.fixture
@@ -334,7 +338,9 @@ def test_integers_fall_back_to_equality(folder: RunFolder, verdicts) -> None:
 
 def test_a_variant_that_cannot_be_made_says_why(folder: RunFolder, verdicts) -> None:
     verdicts()
+    (folder.entry("log_prob") / "bf16.onnx").write_text("of an earlier run")
     outcome = optimize.run(recipe(variants=["fp32", "bf16"], passes=["power"]), folder)
+    assert not (folder.entry("log_prob") / "bf16.onnx").exists()
     entry = outcome.detail["entries"]["log_prob"]
     assert set(entry["variants"]) == {"fp32"}
     assert "no way to make the variant 'bf16'" in entry["skipped"]["bf16"]
