@@ -221,10 +221,14 @@ def test_interrupt_leaves_nothing_half_written_and_the_next_run_goes_on(tmp_path
     stages = json.loads((run / "manifest.json").read_text())["stages"]
     assert list(stages) == ["train"]
     again = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, timeout=120
+        [*command, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=120,
     )
     assert again.returncode == 0, again.stderr
-    assert "unchanged" in next(
-        line for line in again.stderr.splitlines() if line.startswith("train")
-    )
+    train, export = json.loads(again.stdout)["stages"]
+    assert (train["unchanged"], export["unchanged"]) == (True, False)
     assert (run / "entries" / "slow" / "exported.onnx").is_file()
