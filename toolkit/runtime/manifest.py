@@ -227,7 +227,7 @@ def parse_signature(table: Any, *, where: str) -> Signature:
 def _spec(item: Any, where: str) -> None:
     fields = _take(
         item, where, name=str, dtype=str, dims=list, kind=str, law=str,
-        low=_OPTIONAL_INTEGER, high=_OPTIONAL_INTEGER, unit=str,
+        low=_OPTIONAL_INTEGER, high=_OPTIONAL_INTEGER, unit=str, fixed_batch=int,
     )  # fmt: skip
     dims_good = all(
         (type(dim) is int and dim >= 0) or (isinstance(dim, str) and dim) for dim in fields["dims"]
@@ -237,5 +237,6 @@ def _spec(item: Any, where: str) -> None:
         and fields["kind"] in _KINDS
         and fields["law"] in ("", "normal", "uniform", "gumbel")
     )
-    if not words_good or not dims_good:
+    axis_good = 0 <= fields["fixed_batch"] < max(1, len(fields["dims"]))
+    if not words_good or not dims_good or not axis_good:
         raise refusal(f"the signature of {shown(fields['name'])!r} is malformed", where)
