@@ -192,6 +192,7 @@ def example(item: Input) -> Tensor:
     return value
 
 
+_LOGGERS = ("torch.onnx", "torch.fx", "onnxscript", "onnx_ir")
 _NOISE = (
     r".*torch\.jit.*",
     r"The feature will be removed.*",
@@ -206,7 +207,7 @@ _NOISE = (
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence, by message, what the exporters say to their own developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for message in _NOISE:

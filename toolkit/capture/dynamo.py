@@ -47,7 +47,7 @@ def export_dynamo(
     shapes = None if static else (dynamic_shapes(entry),)
     with torch.no_grad():
         program = torch.export.export(module, tuple(inputs), dynamic_shapes=shapes, strict=False)
-        if _mutates(program):
+        if mutates(program):
             program = program.run_decompositions({})
         folding = fold_parameters(program)
         try:
@@ -114,7 +114,7 @@ def _dim(entry: Entry, name: str) -> Any:
     return multiple * unit
 
 
-def _mutates(program: ExportedProgram) -> bool:
+def mutates(program: ExportedProgram) -> bool:
     """Return whether an operator writes into its arguments (folding needs a functional graph)."""
     return any(
         isinstance(node.target, torch._ops.OpOverload)  # noqa: SLF001  (no public name)

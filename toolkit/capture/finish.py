@@ -16,6 +16,7 @@ MODULE = "toolkit.module"
 SOURCE = "toolkit.source"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACE = "pkg.torch.onnx.stack_trace"
+_OWN = re.compile(r"toolkit/capture/|torch/(nn|fx|_)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 
 
@@ -108,7 +109,7 @@ def _keep_provenance(node: ir.Node) -> None:
 
 def source_line(trace: str) -> str:
     """Return the innermost Python line of a trace, with the last two parts of its path."""
-    frames = [frame for frame in _FRAME.findall(trace) if "toolkit/capture/" not in frame[0]]
+    frames = [frame for frame in _FRAME.findall(trace) if not _OWN.search(frame[0])]
     if not frames:
         return ""
     file, line, function = frames[-1]

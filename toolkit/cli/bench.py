@@ -1,4 +1,4 @@
-"""Time every variant on every backend, interleaved, with a noise band."""
+"""Time every variant on every backend, interleaved."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def command(
     device: Device = "",
     providers: Providers = "",
 ) -> Answer:
-    """Time every variant on every backend, interleaved, with a noise band."""
+    """Time every variant on every backend, interleaved."""
     from toolkit.cli._options import open_run, overrides, split
     from toolkit.cli._steps import run_one
     from toolkit.stages._court import FEWEST_ROUNDS

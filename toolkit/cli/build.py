@@ -1,4 +1,4 @@
-"""Build TensorRT and TensorRT-RTX engines, also on a machine without a GPU."""
+"""Build TensorRT and TensorRT-RTX engines, GPU or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(
     ] = [],
     settings: Settings = [],
 ) -> Answer:
-    """Build TensorRT and TensorRT-RTX engines, also on a machine without a GPU."""
+    """Build TensorRT and TensorRT-RTX engines, GPU or not."""
     from toolkit.cli._options import open_run, overrides, split
     from toolkit.cli._steps import run_one
     from toolkit.stages.pipeline import exit_code

@@ -1,4 +1,4 @@
-"""Make the edge bundle: graphs, golden files, limits, checksums and a runner."""
+"""Make the edge bundle, which checks itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(
     ] = None,
     settings: Settings = [],
 ) -> Answer:
-    """Make the edge bundle: graphs, golden files, limits, checksums and a runner.
+    """Make the edge bundle, which checks itself.
 
     It needs only numpy and onnxruntime where it runs: python run.py selftest.
     """

@@ -1,4 +1,4 @@
-"""Find the first node where a variant diverges: module, Python line, introduced error."""
+"""Find the first node where a variant diverges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(
     ] = None,
     settings: Settings = [],
 ) -> Answer:
-    """Find the first node where a variant diverges: module, Python line, introduced error.
+    """Find the first node where a variant diverges.
 
     Compares the variant with the exported graph on the golden inputs by running prefixes of both.
     Without --entry every entry is asked. Exits 1 where one diverges.

@@ -1,4 +1,4 @@
-"""Copy a bundle to a device, test it there, and bring the result back."""
+"""Copy a bundle to a device and test it there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(
     ] = "",
     timeout: Timeout = 300.0,
 ) -> Answer:
-    """Copy a bundle to a device, test it there, and bring the result back."""
+    """Copy a bundle to a device and test it there."""
     from toolkit.cli.selftest import text
     from toolkit.core.registry import devices
 

@@ -1,4 +1,4 @@
-"""Say what this machine has, what is missing, and what a model would hit on export."""
+"""Say what this machine has and what a model would hit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(
     ] = [],
     settings: Settings = [],
 ) -> Answer:
-    """Say what this machine has, what is missing, and what a model would hit on export.
+    """Say what this machine has and what a model would hit.
 
     Exits 4 where something required is missing or broken. What --model lists is a forecast for
     the first strategy and never fails the command; toolkit export decides.

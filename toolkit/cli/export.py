@@ -1,4 +1,4 @@
-"""Export every entry of a recipe's or your own model to ONNX, judged against float64."""
+"""Export entries to ONNX, judged against float64."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def command(
     seed: Seed = None,
     device: Device = "",
 ) -> Answer:
-    """Export every entry of a recipe's or your own model to ONNX, judged against float64.
+    """Export entries to ONNX, judged against float64.
 
     A recipe that has not been trained yet is trained first. Your own model keeps the weights that
     its factory gives it, or takes those of --weights.

@@ -1,4 +1,4 @@
-"""Describe a graph or a run: operators, shapes, parameters, FLOPs, backends."""
+"""Describe a graph or a run: operators, shapes, parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def command(
         typer.Option("--size", help="Count FLOPs at this size: 'batch=8'.", metavar="DIM=SIZE"),
     ] = [],
 ) -> Answer:
-    """Describe a graph or a run: operators, shapes, parameters, FLOPs, backends.
+    """Describe a graph or a run: operators, shapes, parameters.
 
     A file is examined in a child process before anything loads it. FLOPs are those of one sample
     at the typical size of every other dynamic dimension.

@@ -1,4 +1,4 @@
-"""Draw samples from the exported graph and save them as pictures, points or arrays."""
+"""Draw samples from the exported graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(
     ] = Path("samples.png"),
     settings: Settings = [],
 ) -> Answer:
-    """Draw samples from the exported graph and save them as pictures, points or arrays."""
+    """Draw samples from the exported graph."""
     from toolkit.cli._options import open_run
     from toolkit.stages._model import load_data
     from toolkit.stages.sample import draw, save

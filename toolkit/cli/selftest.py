@@ -1,4 +1,4 @@
-"""Test a bundle on this machine: checksums, golden outputs, latency."""
+"""Test a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(
     providers: Providers = "cpu",
     timeout: Timeout = 60.0,
 ) -> Answer:
-    """Test a bundle on this machine: checksums, golden outputs, latency.
+    """Test a bundle on this machine.
 
     The bundle carries the same test: python run.py selftest.
     """

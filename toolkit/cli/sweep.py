@@ -1,4 +1,4 @@
-"""Run many recipes through the pipeline; one table of what became of every variant."""
+"""Run many recipes; one table of every variant."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def command(
         Path, typer.Option("--output", "-o", help="Folder of the run folders.", metavar="DIR")
     ] = Path("exported"),
 ) -> Answer:
-    """Run many recipes through the pipeline; one table of what became of every variant.
+    """Run many recipes; one table of every variant.
 
     A recipe that fails does not stop the others. Exits 1 where anything failed; a variant that was
     kept out has not.

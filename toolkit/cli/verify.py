@@ -25,7 +25,10 @@ def command(
     device: Device = "",
     providers: Providers = "",
 ) -> Answer:
-    """Run every check on every variant and backend; a failed finding exits 1."""
+    """Run every check on every variant and backend.
+
+    A failed finding exits 1. New inputs are answered by the recipe's model.
+    """
     from toolkit.cli._options import open_run, overrides, split
     from toolkit.cli._steps import run_one
     from toolkit.stages.pipeline import exit_code

@@ -101,7 +101,7 @@ def _forecast(model: nn.Module, entry: Entry, recipe: Recipe) -> Forecast:
     import torch
 
     from toolkit.capture.capture import example, probe_outputs
-    from toolkit.capture.dynamo import _mutates, dynamic_shapes
+    from toolkit.capture.dynamo import mutates, dynamic_shapes
     from toolkit.capture.fold import fold_parameters
     from toolkit.capture.module import entry_module
 
@@ -115,7 +115,7 @@ def _forecast(model: nn.Module, entry: Entry, recipe: Recipe) -> Forecast:
             program = torch.export.export(
                 entry_module(model, entry), inputs, dynamic_shapes=shapes, strict=False
             )
-            if _mutates(program):
+            if mutates(program):
                 program = program.run_decompositions({})
             nodes = len(program.graph_module.graph.nodes)
             before = {item.what: item for item in _without_lowering(program, entry.name)}
