@@ -1,7 +1,7 @@
 """Copy finished runs into the gallery: `python bench/gallery.py [RECIPE …]`.
 
-The gallery holds what the real pipeline made (bundle, report, sample grid), so that old bundles stay
-readable: a test loads every one of them.
+The gallery holds what the real pipeline made (bundle, report, sample grid), so that old bundles
+stay readable: a test loads every one of them.
 """
 
 from __future__ import annotations
