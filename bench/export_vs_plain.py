@@ -38,10 +38,10 @@ from toolkit.core.files import write_bytes, write_json
 from toolkit.core.folder import EXPORTED, RunFolder
 from toolkit.core.recipe import Recipe, load_recipe, recipe_names
 from toolkit.core.statistics import summarise
-from toolkit.stages._contestant import Contestant
-from toolkit.stages._court import Hearing, hold
+from toolkit.stages._bench.contestant import Contestant
+from toolkit.stages._bench.court import Hearing, hold
+from toolkit.stages._bench.inputs import save_inputs, signature_of
 from toolkit.stages._entries import entries_of
-from toolkit.stages._inputs import save_inputs, signature_of
 from toolkit.stages._model import load_model
 from toolkit.stages.pipeline import run_pipeline
 

@@ -33,8 +33,8 @@ from toolkit.core.folder import EXPORTED, RunFolder
 from toolkit.core.recipe import Recipe, load_recipe
 from toolkit.core.signature import Signature
 from toolkit.core.statistics import compare_rounds, judge, summarise
-from toolkit.stages._inputs import inputs_for
-from toolkit.stages._reference import reference
+from toolkit.stages._bench.inputs import inputs_for
+from toolkit.stages._bench.reference import reference
 
 OUT = Path(__file__).parent / "results" / "gpu.json"
 MOST_CALLS = 2000

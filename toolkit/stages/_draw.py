@@ -9,8 +9,8 @@ from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.registry import nearest
 from toolkit.core.signature import Signature
-from toolkit.stages._inputs import BATCH, inputs_for
-from toolkit.stages._inputs import draw as draw_inputs
+from toolkit.stages._bench.inputs import BATCH, inputs_for
+from toolkit.stages._bench.inputs import draw as draw_inputs
 from toolkit.stages._open import opened
 
 if TYPE_CHECKING:

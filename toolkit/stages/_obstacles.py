@@ -101,7 +101,7 @@ def _forecast(model: nn.Module, entry: Entry, recipe: Recipe) -> Forecast:
     import torch
 
     from toolkit.capture.capture import example, probe_outputs
-    from toolkit.capture.dynamo import mutates, dynamic_shapes
+    from toolkit.capture.dynamo import dynamic_shapes, mutates
     from toolkit.capture.fold import fold_parameters
     from toolkit.capture.module import entry_module
 

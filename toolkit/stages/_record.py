@@ -46,7 +46,7 @@ def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
 def source_hash(part: str) -> str:
     """Return the hash of a folder or file of the toolkit."""
     path = PACKAGE_ROOT / part
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    files = [path] if path.is_file() else sorted(path.rglob("*.py")) + sorted(path.rglob("*.j2"))
     return digest([(file.name, sha256(file)) for file in files])
 
 

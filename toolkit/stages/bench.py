@@ -23,10 +23,10 @@ from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe, load_recipe, parse_recipe
-from toolkit.stages._contestant import Contestant
-from toolkit.stages._court import hold
-from toolkit.stages._inputs import save_inputs, signature_of
-from toolkit.stages._measurements import lost_of, rows_of, samples_of
+from toolkit.stages._bench.contestant import Contestant
+from toolkit.stages._bench.court import hold
+from toolkit.stages._bench.inputs import save_inputs, signature_of
+from toolkit.stages._bench.measurements import lost_of, rows_of, samples_of
 
 AFTER = ("train", "export", "optimize", "build")
 SECTIONS = ("model", "data", "seed", "device", "providers", "bench")
@@ -37,14 +37,9 @@ SOURCES = (
     "adapters",
     "backends",
     "capture/module.py",
-    "stages/_contestant.py",
-    "stages/_court.py",
+    "stages/_bench",
     "stages/_entries.py",
-    "stages/_inputs.py",
-    "stages/_measurements.py",
     "stages/_model.py",
-    "stages/_reference.py",
-    "stages/_worker.py",
 )
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "scipy")
 MEASURES = True
@@ -188,7 +183,7 @@ def _contestants(
                 signature=signature_of(folder, entry).as_dict(),
                 feeds=str(feeds),
                 module={
-                    "target": "toolkit.stages._reference:reference",
+                    "target": "toolkit.stages._bench.reference:reference",
                     "arguments": {
                         "recipe": recipe.model_dump(mode="json"),
                         "folder": str(folder.path.resolve()),

@@ -25,7 +25,7 @@ from toolkit.stages._bundled import bundle_entry
 
 AFTER = ("export", "optimize", "build", "verify", "bench")
 SECTIONS = ("verify", "optimize")
-SOURCES = ("core", "runtime")
+SOURCES = ("core", "runtime", "stages/_bundled.py")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "safetensors")
 MEASURES = False
 

@@ -15,9 +15,9 @@ from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
 from toolkit.runtime.limits import absolute
-from toolkit.stages._contestant import Contestant
-from toolkit.stages._court import Hearing, hold
-from toolkit.stages._inputs import save_inputs, signature_of
+from toolkit.stages._bench.contestant import Contestant
+from toolkit.stages._bench.court import Hearing, hold
+from toolkit.stages._bench.inputs import save_inputs, signature_of
 from toolkit.stages._open import opened
 
 if TYPE_CHECKING:

@@ -34,6 +34,10 @@ SOURCES = (
     "schedules",
     "checks",
     "runtime",
+    "backends/onnxruntime.py",
+    "stages/_entries.py",
+    "stages/_model.py",
+    "stages/_open.py",
 )
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 MEASURES = False

@@ -19,9 +19,9 @@ from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
-from toolkit.stages._ledger import Ledger, Row, difference, ledger_path
-from toolkit.stages._race import Timing
-from toolkit.stages._rewrite import (
+from toolkit.stages._optimize.ledger import Ledger, Row, difference, ledger_path
+from toolkit.stages._optimize.race import Timing
+from toolkit.stages._optimize.rewrite import (
     FP32,
     Graph,
     Lookup,
@@ -32,8 +32,8 @@ from toolkit.stages._rewrite import (
     with_finding,
     with_ratio,
 )
-from toolkit.stages._trial import Trial, parity_cases
-from toolkit.stages._variants import make_variant, untimed, verdict
+from toolkit.stages._optimize.trial import Trial, parity_cases
+from toolkit.stages._optimize.variants import make_variant, untimed, verdict
 
 AFTER = ("export",)
 SECTIONS = ("optimize", "verify", "seed")
@@ -43,11 +43,8 @@ SOURCES = (
     "runtime",
     "checks",
     "backends/onnxruntime.py",
-    "stages/_ledger.py",
-    "stages/_race.py",
-    "stages/_rewrite.py",
-    "stages/_trial.py",
-    "stages/_variants.py",
+    "stages/_open.py",
+    "stages/_optimize",
 )
 PACKAGES = (
     "numpy",

@@ -13,9 +13,9 @@ from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.runtime.limits import FORMULA
-from toolkit.stages import _plots, _views, _words
-from toolkit.stages._facts import Facts, read_facts
-from toolkit.stages._gallery import gallery
+from toolkit.stages._report import plots, views, words
+from toolkit.stages._report.facts import Facts, read_facts
+from toolkit.stages._report.gallery import gallery
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,17 +37,12 @@ SOURCES = (
     "core",
     "data",
     "backends/onnxruntime.py",
-    "stages/report.html.j2",
+    "stages/_report",
+    "stages/_bench/inputs.py",
     "stages/_draw.py",
-    "stages/_facts.py",
-    "stages/_gallery.py",
-    "stages/_inputs.py",
     "stages/_model.py",
     "stages/_open.py",
     "stages/_pictures.py",
-    "stages/_plots.py",
-    "stages/_views.py",
-    "stages/_words.py",
 )
 PACKAGES = ("jinja2", "matplotlib", "numpy", "onnxruntime")
 MEASURES = False
@@ -75,8 +70,8 @@ def run(
 
 
 def _context(facts: Facts) -> dict[str, Any]:
-    measured = _views.measured(facts)
-    rewrites = _views.rewrites(facts)
+    measured = views.measured(facts)
+    rewrites = views.rewrites(facts)
     name = facts.recipe.name or facts.folder.name
     return {
         "name": name,
@@ -85,28 +80,28 @@ def _context(facts: Facts) -> dict[str, Any]:
         "recipe": facts.recipe,
         "when": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         "has": set(facts.records),
-        "cards": _views.headline(facts),
-        "curve": _plots.learning_curve(facts.history) if facts.history else "",
+        "cards": views.headline(facts),
+        "curve": plots.learning_curve(facts.history) if facts.history else "",
         "gallery": gallery(facts),
-        "made": _views.made(facts),
+        "made": views.made(facts),
         "lost_entries": facts.result("export").get("failed", {}),
-        "parity": _views.parity(facts),
+        "parity": views.parity(facts),
         "formula": FORMULA,
         "measured": measured,
-        "latency": _plots.latency(measured) if measured else "",
+        "latency": plots.latency(measured) if measured else "",
         "bench_skipped": facts.bench.get("skipped", []),
         "rewrites": [
-            {**view, "figure": _plots.waterfall(view["rows"], view["total"])}
+            {**view, "figure": plots.waterfall(view["rows"], view["total"])}
             if view["rows"]
             else {**view, "figure": ""}
             for view in rewrites
         ],
-        "engines": _views.engines(facts),
-        "kept_out": _views.kept_out(facts),
+        "engines": views.engines(facts),
+        "kept_out": views.kept_out(facts),
         "bundle": facts.result("bundle"),
-        "bundle_files": _views.bundle_files(facts),
+        "bundle_files": views.bundle_files(facts),
         "machine": facts.bench.get("machine") or machine.describe(),
-        "stages": _views.stages(facts, AFTER),
+        "stages": views.stages(facts, AFTER),
     }
 
 
@@ -116,10 +111,10 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) else _words.clean(value)
+        return value if isinstance(value, Markup) else words.clean(value)
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "_report"),
         autoescape=True,
         finalize=finalize,
         undefined=StrictUndefined,
@@ -127,15 +122,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     for function in (
-        _words.change,
-        _words.counted,
-        _words.duration,
-        _words.interval,
-        _words.number,
-        _words.percent,
-        _words.plain,
-        _words.size,
-        _words.times,
+        words.change,
+        words.counted,
+        words.duration,
+        words.interval,
+        words.number,
+        words.percent,
+        words.plain,
+        words.size,
+        words.times,
     ):
         environment.filters[function.__name__] = function
     return environment

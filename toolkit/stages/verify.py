@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AFTER = ("export", "optimize", "build")
 SECTIONS = ("verify", "optimize")
-SOURCES = ("core", "checks", "backends", "runtime")
+SOURCES = ("core", "checks", "backends", "runtime", "stages/_open.py")
 PACKAGES = ("onnxruntime", "numpy", "onnx")
 MEASURES = False
 

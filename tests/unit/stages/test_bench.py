@@ -13,8 +13,9 @@ from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.stages import _court, bench
-from toolkit.stages._inputs import draw, inputs_for
+from toolkit.stages import bench
+from toolkit.stages._bench import court
+from toolkit.stages._bench.inputs import draw, inputs_for
 
 FAKE = """
 class Runner:
@@ -72,7 +73,7 @@ SIGNATURE = Signature(
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(_court, "WARM_UP", 0.05)
+    monkeypatch.setattr(court, "WARM_UP", 0.05)
     (tmp_path / "fake_bench.py").write_text(FAKE)
     (tmp_path / "bench_model.py").write_text(MODEL)
     monkeypatch.syspath_prepend(str(tmp_path))

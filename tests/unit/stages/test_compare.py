@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.stages import _court
+from toolkit.stages._bench import court
 from toolkit.stages.compare import Terms, compare
 
 BRIEF = Terms(rounds=4, slot=0.005, batches=(2,))
@@ -16,7 +16,7 @@ BRIEF = Terms(rounds=4, slot=0.005, batches=(2,))
 
 @pytest.fixture
 def make_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(_court, "WARM_UP", 0.05)
+    monkeypatch.setattr(court, "WARM_UP", 0.05)
 
     def make(name, *, factor=2.0, extra=0, size=3, entry="forward"):
         run = RunFolder(tmp_path / name)

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 from toolkit.core.errors import ExportError, TimedOut, ToolkitError
 from toolkit.core.signature import Signature
-from toolkit.stages import _contestant, _court
-from toolkit.stages._contestant import Contestant, Worker
-from toolkit.stages._measurements import lost_of, rows_of, samples_of
+from toolkit.stages._bench import contestant, court
+from toolkit.stages._bench.contestant import Contestant, Worker
+from toolkit.stages._bench.measurements import lost_of, rows_of, samples_of
 
 FAKE = """
 import os
@@ -84,12 +84,12 @@ def fake(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def short_warm_up(monkeypatch):
-    monkeypatch.setattr(_court, "WARM_UP", 0.05)
+    monkeypatch.setattr(court, "WARM_UP", 0.05)
 
 
 def test_a_planted_ratio_is_found_and_the_losers_are_named(fake):
     variants = ["refuses", "spins-20000", "dies-40", "spins-2000", "raises"]
-    hearing = _court.hold([fake(v) for v in variants], rounds=5, slot=0.01)
+    hearing = court.hold([fake(v) for v in variants], rounds=5, slot=0.01)
     assert hearing.baseline.contestant.variant == "spins-20000"
     ratio, _ = hearing.verdict(hearing.trials[3])
     assert ratio.low > 1.0
@@ -101,7 +101,7 @@ def test_a_planted_ratio_is_found_and_the_losers_are_named(fake):
 
 
 def test_rows_and_samples_hold_every_trial(fake):
-    hearing = _court.hold([fake("spins-9000"), fake("spins-3000")], rounds=4, slot=0.01)
+    hearing = court.hold([fake("spins-9000"), fake("spins-3000")], rounds=4, slot=0.01)
     rows = rows_of(hearing, "entry", 3)
     assert [row["role"] for row in rows] == ["contestant", "contestant", "noise"]
     assert rows[0]["verdict"] == "baseline"
@@ -115,20 +115,20 @@ def test_rows_and_samples_hold_every_trial(fake):
 
 
 def test_without_a_twin_nothing_is_decided(fake):
-    hearing = _court.hold([fake("spins-20000"), fake("spins-200")], rounds=4, slot=0.01)
+    hearing = court.hold([fake("spins-20000"), fake("spins-200")], rounds=4, slot=0.01)
     hearing.twin.lost = "planted"
     assert hearing.noise_band is None
     assert hearing.verdict(hearing.trials[1])[1] == "undecided"
 
 
 def test_long_calls_cut_the_rounds(fake, monkeypatch):
-    monkeypatch.setattr(_court, "PATIENCE", 0.0)
-    hearing = _court.hold([fake("spins-10")], rounds=50, slot=0.001)
-    assert len(hearing.trials[0].slots) == _court.FEWEST_ROUNDS
+    monkeypatch.setattr(court, "PATIENCE", 0.0)
+    hearing = court.hold([fake("spins-10")], rounds=50, slot=0.001)
+    assert len(hearing.trials[0].slots) == court.FEWEST_ROUNDS
 
 
 def test_a_contestant_that_hangs_is_killed(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(_contestant, "OPEN_LIMIT", 0.5)
+    monkeypatch.setattr(contestant, "OPEN_LIMIT", 0.5)
     with Worker(fake("hangs"), tmp_path) as worker:
         with pytest.raises(TimedOut, match="did not answer"):
             worker.opened()
@@ -154,7 +154,7 @@ def test_the_child_does_not_count_the_parents_memory(fake, tmp_path):
 PARENT = """
 import sys, time
 from pathlib import Path
-from toolkit.stages._contestant import Contestant, Worker
+from toolkit.stages._bench.contestant import Contestant, Worker
 from toolkit.core.signature import Signature
 
 signature = Signature("entry", "", (), ()).as_dict()

@@ -20,10 +20,11 @@ from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import OptimizeSection, Recipe
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.core.statistics import Ratio
-from toolkit.stages import _trial, optimize
-from toolkit.stages._ledger import Ledger
-from toolkit.stages._race import Raced, Timing
-from toolkit.stages._rewrite import chosen_passes
+from toolkit.stages import optimize
+from toolkit.stages._optimize import trial
+from toolkit.stages._optimize.ledger import Ledger
+from toolkit.stages._optimize.race import Raced, Timing
+from toolkit.stages._optimize.rewrite import chosen_passes
 
 TEXT = """
 <ir_version: 10, opset_import: ["": 20]>
@@ -133,7 +134,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             answer = by_name.get(name, by_name.get("rest", EQUAL))
             return answer.pop(0) if isinstance(answer, list) else answer
 
-        monkeypatch.setattr(_trial, "race", race)
+        monkeypatch.setattr(trial, "race", race)
         return ran
 
     return fix
@@ -190,7 +191,7 @@ def test_replayed_verdicts_give_the_same_bytes_without_timing(
     def no_race(*_: Any, **__: Any) -> Raced:
         raise AssertionError("a replay must not time anything")
 
-    monkeypatch.setattr(_trial, "race", no_race)
+    monkeypatch.setattr(trial, "race", no_race)
     second = optimize.run(recipe(), folder, replay=Ledger.load(folder))
     assert second.detail == first.detail
     assert {file: (folder.path / file).read_bytes() for file in before} == before

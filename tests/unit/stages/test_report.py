@@ -11,7 +11,7 @@ from toolkit.core.files import write_json
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe
 from toolkit.stages import report
-from toolkit.stages._facts import read_facts
+from toolkit.stages._report.facts import read_facts
 
 SECTIONS = (
     "summary",

@@ -15,7 +15,7 @@ from typing import Any
 from toolkit.core import statistics
 from toolkit.core.clock import Slot, WarmUp
 from toolkit.core.errors import ToolkitError
-from toolkit.stages._contestant import Contestant, Worker
+from toolkit.stages._bench.contestant import Contestant, Worker
 
 WARM_UP = 1.0
 FEWEST_ROUNDS = 4

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from toolkit.stages._words import change, number, plain, short, times
+from toolkit.stages._report.words import change, number, plain, short, times
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import ExportError
 from toolkit.core.outcome import Finding
-from toolkit.stages._ledger import Row, difference
-from toolkit.stages._rewrite import Graph, Lookup, as_graph, with_finding, with_ratio
-from toolkit.stages._trial import Trial
+from toolkit.stages._optimize.ledger import Row, difference
+from toolkit.stages._optimize.rewrite import Graph, Lookup, as_graph, with_finding, with_ratio
+from toolkit.stages._optimize.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from typing import Any
 
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe
-from toolkit.stages._facts import Facts, read_facts
+from toolkit.stages._report.facts import Facts, read_facts
 
 BEST = "fp32"
 

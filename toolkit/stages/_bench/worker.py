@@ -1,4 +1,4 @@
-"""One contestant's process: `python -m toolkit.stages._worker spec.json`, JSON lines both ways."""
+"""One contestant: `python -m toolkit.stages._bench.worker spec.json`, JSON lines both ways."""
 
 from __future__ import annotations
 

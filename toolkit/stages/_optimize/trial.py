@@ -17,7 +17,7 @@ from toolkit.core.protocols import Subject
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
 from toolkit.stages._open import opened
-from toolkit.stages._race import Course, Raced, Timing, race
+from toolkit.stages._optimize.race import Course, Raced, Timing, race
 
 if TYPE_CHECKING:
     import numpy as np

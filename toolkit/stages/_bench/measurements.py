@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from toolkit.core import statistics
-from toolkit.stages._court import Hearing, Trial
+from toolkit.stages._bench.court import Hearing, Trial
 
 NS_PER_MS = 1e6
 

@@ -10,12 +10,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from toolkit.core import registry
 from toolkit.core.clock import Slot
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.core.statistics import Ratio
-from toolkit.stages import _race
-from toolkit.stages._race import Course, Raced, Timing, race
-from toolkit.stages._trial import timed_feeds
+from toolkit.stages._optimize.race import Course, Raced, Timing, race
+from toolkit.stages._optimize.trial import timed_feeds
 
 X = TensorSpec("x", "float32", ("batch", 2))
 TIMING = Timing(slot=0.0, rounds=4, most=8, fresh=2)
@@ -44,7 +44,7 @@ class FakeBackend:
 @pytest.fixture
 def course(monkeypatch: pytest.MonkeyPatch) -> Iterator[Course]:
     FakeRunner.opened, FakeRunner.closed = [], 0
-    monkeypatch.setattr(_race.registry.backends.__class__, "load", lambda *_: FakeBackend())
+    monkeypatch.setattr(registry.backends.__class__, "load", lambda *_: FakeBackend())
     yield Course(Signature("e", "flow", (X,), ()), [{}, {}], timing=TIMING)
     assert FakeRunner.closed == len(FakeRunner.opened)
 
@@ -55,7 +55,7 @@ def costs(monkeypatch: pytest.MonkeyPatch, **nanoseconds: list[int]) -> None:
         samples.append(samples.pop(0))
         return Slot(wall=(1,), cpu=(samples[0],))
 
-    monkeypatch.setattr(_race, "take_slot", take_slot)
+    monkeypatch.setattr(race, "take_slot", take_slot)
 
 
 def test_a_clear_race_ends_at_the_first_look(course, monkeypatch) -> None:

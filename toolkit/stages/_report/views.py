@@ -10,8 +10,8 @@ from typing import Any
 
 from toolkit.core import statistics
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.stages._facts import Facts, Row
-from toolkit.stages._words import change, counted, interval, number, plain, size, times
+from toolkit.stages._report.facts import Facts, Row
+from toolkit.stages._report.words import change, counted, interval, number, plain, size, times
 
 NS_PER_MS = 1e6
 LOSSES = ("train_loss", "test_loss")

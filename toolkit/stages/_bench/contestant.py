@@ -72,7 +72,7 @@ class Worker:
         self._started = time.perf_counter_ns()
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "toolkit.stages._worker", str(spec)],
+                [sys.executable, "-m", "toolkit.stages._bench.worker", str(spec)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -11,9 +11,9 @@ from toolkit.core import registry
 from toolkit.core.errors import UsageError
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Rewrite
-from toolkit.stages._ledger import Ledger, Row, difference
-from toolkit.stages._race import Raced
-from toolkit.stages._trial import Trial
+from toolkit.stages._optimize.ledger import Ledger, Row, difference
+from toolkit.stages._optimize.race import Raced
+from toolkit.stages._optimize.trial import Trial
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from toolkit.stages import _words
+from toolkit.stages._report import words
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from toolkit.stages import _words
     ],
 )
 def test_number(value, text):
-    assert _words.number(value) == text
+    assert words.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_number(value, text):
     [(None, "–"), (999, "999 B"), (1500, "1.50 kB"), (58_800, "58.8 kB"), (4e12, "4,000 GB")],
 )
 def test_size(value, text):
-    assert _words.size(value) == text
+    assert words.size(value) == text
 
 
 @pytest.mark.parametrize(
@@ -41,21 +41,21 @@ def test_size(value, text):
     [(None, "–"), (0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (185, "3 min 05 s")],
 )
 def test_duration(value, text):
-    assert _words.duration(value) == text
+    assert words.duration(value) == text
 
 
 def test_ratios_intervals_and_shares():
-    assert _words.times(2) == "2.00 ×"
-    assert _words.interval([2.314, 2.5]) == "2.31–2.50"
-    assert _words.interval(None) == _words.interval([1.0, None]) == ""
-    assert _words.percent(0.0123) == "1.2 %"
-    assert [_words.change(value) for value in (3, -3, 0)] == ["+3", "−3", "0"]
+    assert words.times(2) == "2.00 ×"
+    assert words.interval([2.314, 2.5]) == "2.31–2.50"
+    assert words.interval(None) == words.interval([1.0, None]) == ""
+    assert words.percent(0.0123) == "1.2 %"
+    assert [words.change(value) for value in (3, -3, 0)] == ["+3", "−3", "0"]
 
 
 def test_counts_agree_with_their_noun():
-    assert _words.counted(1, "pass") == "1 pass"
-    assert _words.counted(2, "pass") == "2 passes"
-    assert _words.counted(1200, "node") == "1,200 nodes"
+    assert words.counted(1, "pass") == "1 pass"
+    assert words.counted(2, "pass") == "2 passes"
+    assert words.counted(1200, "node") == "1,200 nodes"
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_counts_agree_with_their_noun():
     ],
 )
 def test_control_characters_are_seen(text, shown):
-    assert _words.clean(text) == shown
+    assert words.clean(text) == shown
 
 
 def test_charts_get_short_labels():
-    assert _words.short("onnxruntime\x1b fp32") == "onnxruntime␛ fp32"
-    assert _words.short("x" * 30) == "x" * 30
-    assert _words.short("x" * 31) == "x" * 29 + "…"
+    assert words.short("onnxruntime\x1b fp32") == "onnxruntime␛ fp32"
+    assert words.short("x" * 30) == "x" * 30
+    assert words.short("x" * 31) == "x" * 29 + "…"

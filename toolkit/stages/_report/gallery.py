@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from toolkit.core.errors import ToolkitError
 from toolkit.core.signature import Signature
 from toolkit.stages._draw import draw, sample_entry
-from toolkit.stages._facts import Facts, Row
 from toolkit.stages._model import load_data
 from toolkit.stages._open import opened
 from toolkit.stages._pictures import is_pictures, is_points, picture_grid
-from toolkit.stages._plots import points
+from toolkit.stages._report.facts import Facts, Row
+from toolkit.stages._report.plots import points
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,0 +1,1 @@
+"""How the bench stage times contestants fairly."""

@@ -1,0 +1,1 @@
+"""How the optimize stage tries, judges and times rewrites."""
