@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from toolkit.core import registry
+from toolkit.core.entry import Entry
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe, load_recipe, parse_recipe, recipe_names, recipes_root
@@ -50,9 +51,10 @@ def test_its_model_data_and_objective_exist(name):
 def test_its_budgets_are_in_units_of_its_outputs(name):
     recipe = load_recipe(name)
     units = {
-        unit
+        entry.units.get(output, "absolute")
         for entry in build_model(recipe).entries()
-        for unit in getattr(entry, "units", {}).values()
+        if isinstance(entry, Entry)
+        for output in entry.outputs
     }
     for variant, budget in recipe.optimize.budget.items():
         assert variant in recipe.optimize.variants

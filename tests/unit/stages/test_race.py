@@ -55,7 +55,7 @@ def costs(monkeypatch: pytest.MonkeyPatch, **nanoseconds: list[int]) -> None:
         samples.append(samples.pop(0))
         return Slot(wall=(1,), cpu=(samples[0],))
 
-    monkeypatch.setattr(race, "take_slot", take_slot)
+    monkeypatch.setattr("toolkit.stages._optimize.race.take_slot", take_slot)
 
 
 def test_a_clear_race_ends_at_the_first_look(course, monkeypatch) -> None:

@@ -393,8 +393,8 @@ def test_charts_take_the_colours_of_the_page(mini_run, mini_recipe):
 
 
 def test_the_template_lies_beside_the_code():
-    assert (resources.files("toolkit.stages") / report.TEMPLATE).is_file()
-    assert f"stages/{report.TEMPLATE}" in report.SOURCES
+    assert (resources.files("toolkit.stages._report") / report.TEMPLATE).is_file()
+    assert "stages/_report" in report.SOURCES
 
 
 def test_numbers_survive_the_way_through_json(mini_run, mini_recipe):

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -234,19 +232,12 @@ def test_a_half_written_checkpoint_is_not_read(finished, tmp_path):
     assert_equal(weights(folder), weights(finished[0]))
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_on_a_terminal_the_bar_is_on_standard_error(tmp_path, monkeypatch, capfd):
-    stderr = Terminal()
-    monkeypatch.setattr(sys, "stderr", stderr)
-    train.run(recipe(train={"epochs": 1}), RunFolder(tmp_path))
-    assert "Epoch" in stderr.getvalue()
-    assert capfd.readouterr().out == ""
+def test_tells_its_progress_and_prints_nothing(tmp_path, capfd):
+    said: list[str] = []
+    train.run(recipe(train={"epochs": 2}), RunFolder(tmp_path), progress=said.append)
+    assert said[0].startswith("epoch 1 of 2")
+    assert said[-1] == "epoch 2 of 2, 100%"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_no_epochs_keep_the_initial_initialised_weights(tmp_path):

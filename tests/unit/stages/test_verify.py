@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 import toolkit
+from toolkit.core.files import write_json
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import load_recipe
 from toolkit.stages import verify
@@ -21,7 +22,11 @@ from toolkit.stages import verify
 @pytest.fixture
 def run_copy(finished_run: Callable[[str, str], RunFolder], tmp_path: Path) -> RunFolder:
     shutil.copytree(finished_run("realnvp", "export").path, tmp_path / "realnvp")
-    return RunFolder(tmp_path / "realnvp")
+    folder = RunFolder(tmp_path / "realnvp")
+    manifest = folder.manifest()
+    manifest["stages"] = {name: manifest["stages"][name] for name in ("train", "export")}
+    write_json(folder.manifest_path, manifest)
+    return folder
 
 
 def plant_wrong_weight(path: Path) -> None:
