@@ -37,7 +37,7 @@ def command(
     """Time every variant on every backend, interleaved."""
     from toolkit.cli._options import open_run, overrides, split
     from toolkit.cli._steps import run_one
-    from toolkit.stages._court import FEWEST_ROUNDS
+    from toolkit.stages._bench.court import FEWEST_ROUNDS
     from toolkit.stages.pipeline import exit_code
 
     given = overrides(

@@ -42,7 +42,7 @@ def command(
     from toolkit.cli._options import split
     from toolkit.cli.bench import numbers
     from toolkit.core.folder import RunFolder
-    from toolkit.stages._court import FEWEST_ROUNDS
+    from toolkit.stages._bench.court import FEWEST_ROUNDS
     from toolkit.stages.compare import Terms, compare
 
     plain = Terms()

@@ -32,7 +32,7 @@ def command(
     from toolkit.cli._options import folder_for, overrides
     from toolkit.cli._steps import run_steps
     from toolkit.core.recipe import load_recipe
-    from toolkit.stages._summary import summarize
+    from toolkit.stages._report.summary import summarize
 
     given = overrides(settings, seed=seed, device=device, providers=providers)
     recipe = load_recipe(target, settings=given, fast=fast)
