@@ -144,7 +144,7 @@ def make_run(root: Path) -> RunFolder:
     row = {"entry": "log_prob", "backend": "onnxruntime", "batch": 1, "threads": 1}
     rows = [
         {**row, "variant": "fp32", "role": "contestant", "p50_ms": 0.02, "noise_band": 0.005},
-        {**row, "variant": "fp32", "role": "twin", "p50_ms": 0.02, "noise_band": 0.005},
+        {**row, "variant": "fp32", "role": "noise", "p50_ms": 0.02, "noise_band": 0.005},
     ]
     write_json(root / "bench/results.json", {"machine": {"processor": "test"}, "rows": rows})
     return folder

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import time
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -26,20 +28,50 @@ def stage_module(name: str) -> ModuleType:
 def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
     """Return the hash of all that a stage's result depends on.
 
-    That is: the outputs of the stages it reads, its sections of the recipe, the toolkit's own
-    source, the versions of what it calls and, where it measures, the machine.
+    That is: what the stages it reads recorded, its sections of the recipe, the toolkit's own
+    source and that of the user's modules which the recipe names, the versions of what it calls
+    and, where it measures, the machine.
     """
     module = stage_module(name)
     table = recipe.model_dump(mode="json")
     stages = folder.manifest()["stages"]
     return digest(
-        {key: table[key] for key in (*module.SECTIONS, "device", "providers")},
-        {stage: stages[stage]["outputs"] for stage in module.AFTER if stage in stages},
+        {key: table[key] for key in module.SECTIONS},
+        {stage: _left(stages[stage]) for stage in module.AFTER if stage in stages},
         {source: source_hash(source) for source in module.SOURCES},
         source_hash(f"stages/{name}.py"),
+        _users_sources(recipe) if "model" in module.SECTIONS else {},
         machine.versions(*module.PACKAGES) if module.PACKAGES else {},
         machine.processor() if module.MEASURES else "",
     )
+
+
+def _left(record: dict[str, Any]) -> list[Any]:
+    """Return what a stage left for later ones: status, files and result, but no timings."""
+    return [record["status"], record["outputs"], _untimed(record["result"])]
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untimed(item) for key, item in value.items() if key != "seconds"}
+    return [_untimed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _users_sources(recipe: Recipe) -> dict[str, str]:
+    """Return the hash of each module outside the toolkit that the recipe names."""
+    named = (recipe.model.name, recipe.data.name, recipe.train.objective)
+    modules = {name.partition(":")[0] for name in named if ":" in name}
+    return {name: sha256(path) for name in sorted(modules) if (path := _file_of(name))}
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        # Whoever loads the module says what is wrong with its name.
+        return None
+    path = Path(found.origin) if found is not None and found.origin else None
+    return path if path is not None and path.is_file() else None
 
 
 @cache

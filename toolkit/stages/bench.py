@@ -41,7 +41,16 @@ SOURCES = (
     "stages/_entries.py",
     "stages/_model.py",
 )
-PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "numpy", "scipy")
+PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "scipy",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch",
+)
 MEASURES = True
 
 RESULTS, SAMPLES = "bench/results.json", "bench/samples.json"

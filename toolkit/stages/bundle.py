@@ -24,7 +24,7 @@ from toolkit.runtime.manifest import KIND, NAME, SCHEMA, render
 from toolkit.stages._bundled import bundle_entry
 
 AFTER = ("export", "optimize", "build", "verify", "bench")
-SECTIONS = ("verify", "optimize")
+SECTIONS = ("name", "verify", "optimize")
 SOURCES = ("core", "runtime", "stages/_bundled.py")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "safetensors")
 MEASURES = False

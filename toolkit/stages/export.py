@@ -34,6 +34,7 @@ SOURCES = (
     "schedules",
     "checks",
     "runtime",
+    "backends/_providers.py",
     "backends/onnxruntime.py",
     "stages/_entries.py",
     "stages/_model.py",

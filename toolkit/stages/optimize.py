@@ -36,12 +36,13 @@ from toolkit.stages._optimize.trial import Trial, parity_cases
 from toolkit.stages._optimize.variants import make_variant, untimed, verdict
 
 AFTER = ("export",)
-SECTIONS = ("optimize", "verify", "seed")
+SECTIONS = ("optimize", "verify", "seed", "device", "providers")
 SOURCES = (
     "core",
     "passes",
     "runtime",
     "checks",
+    "backends/_providers.py",
     "backends/onnxruntime.py",
     "stages/_open.py",
     "stages/_optimize",

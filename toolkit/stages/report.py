@@ -36,7 +36,9 @@ SECTIONS = (
 SOURCES = (
     "core",
     "data",
+    "backends/_providers.py",
     "backends/onnxruntime.py",
+    "runtime/limits.py",
     "stages/_report",
     "stages/_bench/inputs.py",
     "stages/_draw.py",

@@ -23,9 +23,27 @@ if TYPE_CHECKING:
     from toolkit.core.protocols import Run
 
 AFTER = ("export", "optimize", "build")
-SECTIONS = ("verify", "optimize")
-SOURCES = ("core", "checks", "backends", "runtime", "stages/_open.py")
-PACKAGES = ("onnxruntime", "numpy", "onnx")
+SECTIONS = ("verify", "optimize", "device", "providers")
+SOURCES = (
+    "core",
+    "backends",
+    "capture/module.py",
+    "capture/oracle.py",
+    "capture/preserve.py",
+    "checks",
+    "runtime",
+    "stages/_entries.py",
+    "stages/_open.py",
+)
+PACKAGES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+)
 MEASURES = False
 
 FINDINGS = "verify/findings.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import types
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
-from toolkit.core.recipe import Recipe
+from toolkit.core.recipe import Named, Recipe
 from toolkit.stages import _record, pipeline
+
+ROOT = _record.PACKAGE_ROOT
+# They keep the records themselves; no result depends on them.
+BOOKKEEPING = {"stages/_record.py"}
 
 
 class FakeStages:
@@ -20,6 +25,7 @@ class FakeStages:
     def __init__(self) -> None:
         self.runs: list[str] = []
         self.failing = ""
+        self.found = {"limit": 1.0, "seconds": 0.1}
 
     def module(self, name: str) -> types.SimpleNamespace:
         order = list(_record.STAGES)
@@ -28,14 +34,13 @@ class FakeStages:
             self.runs.append(name)
             (folder.path / f"{name}.txt").write_text(name)
             status = "failed" if name == self.failing else "ok"
-            return Outcome(
-                status, "planted" if status == "failed" else "", {"files": [f"{name}.txt"]}
-            )
+            reason = "planted" if status == "failed" else ""
+            return Outcome(status, reason, {"files": [f"{name}.txt"], **self.found})
 
         return types.SimpleNamespace(
             run=run,
             AFTER=tuple(order[: order.index(name)]),
-            SECTIONS=("train",) if name == "train" else (),
+            SECTIONS=("model", "train") if name == "train" else (),
             SOURCES=(),
             PACKAGES=(),
             MEASURES=False,
@@ -116,3 +121,68 @@ def test_the_source_is_part_of_the_key(
     pipeline.run_pipeline(Recipe(), folder)
     monkeypatch.setattr(_record, "source_hash", lambda part: f"edited {part}")
     assert names(pipeline.run_pipeline(Recipe(), folder)) == list(_record.STAGES)
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [({"limit": 2.0}, list(_record.STAGES)[1:]), ({"seconds": 0.2}, [])],
+    ids=["what it found", "how long it took"],
+)
+def test_what_a_stage_found_is_part_of_later_keys_and_its_time_is_not(
+    stages: FakeStages, tmp_path: Path, change: dict[str, float], again: list[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    pipeline.run_pipeline(Recipe(), folder)
+    stages.found |= change
+    pipeline.run_stage("train", Recipe(), folder)
+    assert names(pipeline.run_pipeline(Recipe(), folder)) == again
+
+
+def test_the_users_own_module_is_part_of_the_key(
+    stages: FakeStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "users_own_model.py"
+    module.write_text("def make(): ...\n")
+    recipe = Recipe(model=Named(name="users_own_model:make"))
+    folder = RunFolder(tmp_path / "run")
+    pipeline.run_pipeline(recipe, folder)
+    assert names(pipeline.run_pipeline(recipe, folder)) == []
+    module.write_text("def make(): return None\n")
+    assert names(pipeline.run_pipeline(recipe, folder)) == ["train"]
+
+
+@pytest.mark.parametrize("name", _record.STAGES)
+def test_a_stage_says_what_its_key_is_made_of(name: str) -> None:
+    module = _record.stage_module(name)
+    assert set(module.AFTER) <= set(_record.STAGES[: _record.STAGES.index(name)])
+    assert set(module.SECTIONS) <= set(Recipe.model_fields)
+    for source in module.SOURCES:
+        assert (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("name", _record.STAGES)
+def test_a_stage_names_every_source_that_it_imports(name: str) -> None:
+    """Follow the imports from a stage's file: what they reach is among its sources."""
+    own = f"stages/{name}.py"
+    named = (*_record.stage_module(name).SOURCES, own)
+    waiting, seen = [own], set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        waiting += imported(file)
+    covered = {file for file in seen if any(file == s or file.startswith(f"{s}/") for s in named)}
+    assert sorted(seen - covered - BOOKKEEPING) == []
+
+
+def imported(file: str) -> list[str]:
+    """Return the files of the toolkit that a file imports, in functions too."""
+    found = []
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("toolkit."):
+            base = (node.module or "").removeprefix("toolkit.").replace(".", "/")
+            inner = [f"{base}/{alias.name}.py" for alias in node.names]
+            found += [path for path in (f"{base}.py", *inner) if (ROOT / path).is_file()]
+    return found
