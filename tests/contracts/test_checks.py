@@ -148,3 +148,22 @@ def test_a_budget_replaces_the_formula(subject_of) -> None:
     assert (finding.status, finding.unit, finding.limit) == ("ok", "nats", 0.02)
     tight = dataclasses.replace(loose, budget={"nats": 0.005})
     assert checks.load("parity").judge(tight).status == "failed"
+
+
+def test_every_batch_size_runs_whole_even_where_the_case_is_smaller(subject_of) -> None:
+    subject = subject_of("pixelcnn", "sample")
+    seen = []
+
+    def run(feeds: dict) -> dict:
+        seen.append(feeds["noise"].shape[1])
+        return subject.run(feeds)
+
+    assert checks.load("batch").judge(dataclasses.replace(subject, run=run)).status == "ok"
+    assert seen == [1, 2, 7, 64]
+
+
+def test_batch_sizes_stay_within_the_entry_s_own_range(subject_of) -> None:
+    subject = subject_of("realnvp", "log_prob")
+    signature = dataclasses.replace(subject.signature, ranges={"batch": (2, 8, 32, 2)})
+    found = checks.load("batch").judge(dataclasses.replace(subject, signature=signature))
+    assert {row["case"] for row in found.detail["rows"]} == {"batch 2"}

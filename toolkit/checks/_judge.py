@@ -27,7 +27,7 @@ def compare_case(
     case: Case,
     outputs: Mapping[str, np.ndarray] | None = None,
     *,
-    rows: slice | None = None,
+    rows: np.ndarray | None = None,
     label: str = "",
 ) -> list[Row]:
     """Judge every output of a case against the oracle.
@@ -36,11 +36,11 @@ def compare_case(
         subject: What is judged.
         case: Inputs and reference answers.
         outputs: What the variant gave; run here if absent.
-        rows: Part of the batch that `outputs` belongs to; its limit is still the whole case's.
+        rows: Which samples `outputs` belong to; their limit is still the whole case's.
         label: Name of the row; the case's own if empty.
     """
     given = subject.run(case.inputs) if outputs is None else outputs
-    part = rows or slice(None)
+    part = slice(None) if rows is None else rows
     judged = []
     for spec in subject.signature.outputs:
         good, value, limit, unit = judge(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from toolkit.checks._judge import compare_case, finding, own_cases, worst_finding
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Source, Subject
+from toolkit.core.signature import Signature
 
 SIZES = (1, 2, 7, 64)
 
@@ -21,15 +24,20 @@ class Batch:
 
     def judge(self, subject: Subject) -> Finding | None:
         """Answer with the batch size closest to its limit; a size that does not run fails."""
-        if not any("batch" in spec.dims for spec in subject.signature.inputs):
+        sizes = _sizes(subject.signature)
+        if not sizes:
             return finding("batch", subject, "skipped", reason="the batch is fixed by request")
         case = next(iter(own_cases(subject, "parity")), None)
+        if case is None:
+            return worst_finding("batch", subject, [])
+        first = subject.signature.inputs[0]
+        held = case.inputs[first.name].shape[first.batch_axis]
         rows = []
-        for size in SIZES if case else ():
-            if case is None:
-                continue
+        for size in sizes:
+            # A case that holds fewer samples gives some of them twice.
+            part = np.arange(size) % held
             inputs = {
-                spec.name: spec.rows(case.inputs[spec.name], slice(size))
+                spec.name: spec.rows(case.inputs[spec.name], part)
                 for spec in subject.signature.inputs
             }
             try:
@@ -38,8 +46,17 @@ class Batch:
                 return finding(
                     "batch", subject, "failed", reason=f"batch {size} does not run: {error}"
                 )
-            rows += compare_case(subject, case, outputs, rows=slice(size), label=f"batch {size}")
+            rows += compare_case(subject, case, outputs, rows=part, label=f"batch {size}")
         return worst_finding("batch", subject, rows)
+
+
+def _sizes(signature: Signature) -> list[int]:
+    """Return the sizes that the entry's own range of the batch allows."""
+    if not any("batch" in spec.dims for spec in signature.inputs):
+        return []
+    low, _, high, multiple = (*signature.ranges.get("batch", (1, 1, max(SIZES))), 1)[:4]
+    inside = [size for size in SIZES if low <= size <= high and size % multiple == 0]
+    return inside or [low]
 
 
 check = Batch()

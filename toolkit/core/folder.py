@@ -15,6 +15,7 @@ from toolkit.core.files import write_json
 
 SCHEMA = 1
 EXPORTED = Path("exported")
+GOLDEN = "golden.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class RunFolder:
     def entry(self, name: str) -> Path:
         """Return the folder of one entry."""
         return self.path / "entries" / name
+
+    def golden(self, entry: str) -> Path:
+        """Return the file of an entry's golden cases."""
+        return self.entry(entry) / GOLDEN
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest; an empty one where there is none.
@@ -100,6 +105,19 @@ class RunFolder:
     def has_stage(self, name: str) -> bool:
         """Return whether a stage has finished here."""
         return name in self.manifest()["stages"]
+
+    def variants(self, entry: str) -> dict[str, dict[str, Any]]:
+        """Return what optimize recorded of an entry's variants; none where it has not run."""
+        if not self.has_stage("optimize"):
+            return {}
+        found: dict[str, Any] = self.stage("optimize")["entries"].get(entry, {})
+        variants: dict[str, dict[str, Any]] = found.get("variants", {})
+        return variants
+
+    def engines(self, entry: str) -> list[dict[str, Any]]:
+        """Return the engines of an entry that were built; none where build has not run."""
+        rows = self.stage("build")["engines"] if self.has_stage("build") else []
+        return [row for row in rows if row["entry"] == entry and row["status"] == "ok"]
 
     def record(self, stage: str, record: dict[str, Any]) -> None:
         """Write one stage's record into the manifest."""

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import PACKAGE_ROOT, nearest
 
+FULL_PRECISION = ("fp32", "exported")
+
 
 class Section(BaseModel):
     """One strict table of a recipe."""
@@ -124,6 +126,12 @@ class Recipe(Section):
     verify: VerifySection = VerifySection()
     bench: BenchSection = BenchSection()
     fast: dict[str, Any] = {}
+
+    def budget_of(self, precision: str) -> dict[str, float]:
+        """Return the error per unit that a precision may have; empty for the oracle's limit."""
+        if precision in FULL_PRECISION:
+            return self.verify.budget
+        return self.optimize.budget.get(precision, self.verify.budget)
 
 
 def recipes_root() -> Path:

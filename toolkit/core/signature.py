@@ -37,8 +37,8 @@ class TensorSpec:
         """Axis of the batch: the one named `batch`, else the fixed one."""
         return self.dims.index("batch") if "batch" in self.dims else self.fixed_batch
 
-    def rows(self, array: Any, part: slice) -> Any:
-        """Return the part of an array along its batch."""
+    def rows(self, array: Any, part: Any) -> Any:
+        """Return the part of an array along its batch: a slice, or the numbers of samples."""
         return array[(slice(None),) * self.batch_axis + (part,)]
 
 

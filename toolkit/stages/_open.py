@@ -28,34 +28,48 @@ def opened(
     backend: str = "onnxruntime",
     device: str = "cpu",
     providers: Sequence[str] = ("cpu",),
+    most: int = 0,
 ) -> Iterator[Run]:
-    """Yield a function from feeds to outputs; a fixed batch is fed in pieces of its size."""
+    """Yield a function from feeds to outputs.
+
+    Arguments:
+        path: The graph or engine.
+        signature: What it takes and gives.
+        variant: Its name.
+        backend: What runs it.
+        device: `cpu`, `cuda` or `cuda:0`.
+        providers: ONNX Runtime providers in short names.
+        most: Largest batch that it takes; 0 for any. Larger ones are fed in pieces, and so is a
+            fixed batch.
+    """
     runner = registry.backends.load(backend).open(
         Artifact(path, signature, variant), device=device, providers=providers
     )
     try:
-        yield in_pieces(runner, signature)
+        yield in_pieces(runner, signature, most=most)
     finally:
         runner.close()
 
 
-def in_pieces(run: Run, signature: Signature) -> Run:
-    """Return `run`, splitting the batch where the graph fixes it."""
-    fixed = {
-        spec.name: size
+def in_pieces(run: Run, signature: Signature, *, most: int = 0) -> Run:
+    """Return `run`, splitting the batch where the graph fixes it or takes at most `most`."""
+    fixed = [
+        size
         for spec in signature.inputs
         if spec.dims and isinstance(size := spec.dims[spec.batch_axis], int)
-    }
-    if len(fixed) != len(signature.inputs) or not fixed:
-        return run
-    size = min(fixed.values())
+    ]
+    if fixed and len(fixed) == len(signature.inputs):
+        return _split(run, signature, min(fixed), whole=True)
+    return _split(run, signature, most, whole=False) if most and not fixed else run
+
+
+def _split(run: Run, signature: Signature, size: int, *, whole: bool) -> Run:
+    """Return `run` in pieces of `size`; the last may be smaller unless all must be `whole`."""
 
     def run_pieces(feeds: Arrays) -> Arrays:
         import numpy as np
 
-        count = min(
-            feeds[spec.name].shape[spec.batch_axis] // size * size for spec in signature.inputs
-        )
+        count = min(feeds[spec.name].shape[spec.batch_axis] for spec in signature.inputs)
         pieces = [
             run(
                 {
@@ -63,7 +77,7 @@ def in_pieces(run: Run, signature: Signature) -> Run:
                     for spec in signature.inputs
                 }
             )
-            for start in range(0, count, size)
+            for start in range(0, count // size * size if whole else count, size)
         ]
         return {
             spec.name: np.concatenate([piece[spec.name] for piece in pieces], spec.batch_axis)

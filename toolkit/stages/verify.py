@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.backends._tensorrt_build import device_capability
 from toolkit.core import registry
 from toolkit.core.case import Case, load_cases
 from toolkit.core.errors import ToolkitError, UsageError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from toolkit.core.protocols import Run
 
 AFTER = ("export", "optimize", "build")
-SECTIONS = ("verify", "optimize", "device", "providers")
+SECTIONS = ("verify", "optimize", "build", "device", "providers")
 SOURCES = (
     "core",
     "backends",
@@ -56,12 +57,18 @@ class Variant:
     Arguments:
         name: `exported`, `fp32`, `fp16`, `int8`, or an engine's stem.
         file: Path relative to the run folder.
+        precision: Precision whose budget it has.
         kept: Per backend whether the variant is shipped, and why not.
+        engine: The backend that built it and alone can run it; empty for graphs.
+        target: Compute capability that an engine is for.
     """
 
     name: str
     file: str
-    kept: Mapping[str, Mapping[str, Any]]
+    precision: str
+    kept: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    engine: str = ""
+    target: str = ""
 
 
 def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
@@ -100,28 +107,33 @@ def judge_all(
     checks = _checks(recipe)
     for entry, detail in folder.stage("export")["entries"].items():
         signature = Signature.from_dict(detail["signature"])
-        given = load_cases(folder.entry(entry) / "golden.safetensors")
+        given = load_cases(folder.golden(entry))
         chosen = list(cases[entry]) if cases and entry in cases else given
         for variant in variants_of(folder, entry):
-            for backend in recipe.verify.backends:
+            for backend in [variant.engine] if variant.engine else recipe.verify.backends:
                 yield from _judge(recipe, folder, signature, variant, backend, chosen, checks)
 
 
 def variants_of(folder: RunFolder, entry: str) -> list[Variant]:
     """Return every file that the earlier stages made of an entry."""
-    found = [Variant("exported", folder.stage("export")["entries"][entry]["file"], {})]
-    if folder.has_stage("optimize"):
-        made = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
-        found += [
-            Variant(name, row["file"], row["kept"]) for name, row in made.items() if row.get("file")
-        ]
-    if folder.has_stage("build"):
-        found += [
-            Variant(Path(row["file"]).stem, row["file"], {})
-            for row in folder.stage("build")["engines"]
-            if row["entry"] == entry and row["status"] == "ok"
-        ]
-    return found
+    exported = folder.stage("export")["entries"][entry]["file"]
+    return [
+        Variant("exported", exported, "exported"),
+        *(
+            Variant(name, row["file"], name, row["kept"])
+            for name, row in folder.variants(entry).items()
+        ),
+        *(
+            Variant(
+                Path(row["file"]).stem,
+                row["file"],
+                row["precision"],
+                engine=row["engine"],
+                target=row["target"],
+            )
+            for row in folder.engines(entry)
+        ),
+    ]
 
 
 def _checks(recipe: Recipe) -> dict[str, Any]:
@@ -173,12 +185,13 @@ def _ask(name: str, check: Any, subject: Subject) -> Finding | None:
 
 def _reason_to_skip(recipe: Recipe, variant: Variant, backend: str) -> str:
     found = registry.backends.load(backend)
-    suffix = "engine" if variant.file.endswith(".engine") else "onnx"
-    if suffix not in found.formats:
-        return f"{backend} does not run .{suffix} files"
+    if not variant.engine and "onnx" not in found.formats:
+        return f"{backend} does not run .onnx files"
     absent: str = found.absent(device=recipe.device, providers=recipe.providers)
     if absent:
         return absent
+    if variant.target and variant.target != (here := device_capability()):
+        return f"built for compute capability {variant.target}, the GPU here has {here}"
     kept = variant.kept.get(backend)
     return "" if kept is None or kept["kept"] else f"kept out: {kept['reason']}"
 
@@ -201,6 +214,7 @@ def _subject(
                 backend=backend,
                 device=recipe.device,
                 providers=recipe.providers,
+                most=_largest_batch(recipe, spec) if variant.engine else 0,
             )
         )
 
@@ -220,16 +234,15 @@ def _subject(
         run=open_file(path, signature),
         cases=cases,
         sibling=sibling,
-        budget=budget_of(recipe, variant.name),
+        budget=recipe.budget_of(variant.precision),
         k=recipe.verify.k,
     )
 
 
-def budget_of(recipe: Recipe, variant: str) -> Mapping[str, float]:
-    """Return the budget of a variant: its own, or the recipe's for full precision."""
-    if variant in ("exported", "fp32"):
-        return recipe.verify.budget
-    return recipe.optimize.budget.get(variant, recipe.verify.budget)
+def _largest_batch(recipe: Recipe, signature: Signature) -> int:
+    """Return the largest batch that an engine was built for; 0 where it has no such dimension."""
+    ranges = {**signature.ranges, **recipe.build.shapes}
+    return ranges["batch"][2] if "batch" in signature.ranges else 0
 
 
 def verify(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +17,9 @@ from onnx import numpy_helper
 import toolkit
 from toolkit.core.files import write_json
 from toolkit.core.folder import RunFolder
+from toolkit.core.protocols import Artifact
 from toolkit.core.recipe import load_recipe
+from toolkit.core.registry import backends
 from toolkit.stages import verify
 
 
@@ -68,8 +72,6 @@ def test_a_variant_that_does_not_open_is_a_failed_finding(run_copy: RunFolder) -
 def test_an_absent_backend_is_skipped_with_the_reason(
     run_copy: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.core.registry import backends
-
     found = backends.load("onnxruntime")
     monkeypatch.setattr(type(found), "absent", lambda self, **_: "pip install 'toolkit[cpu]'")
     findings = toolkit.verify(run_copy.path)
@@ -87,3 +89,57 @@ def test_new_inputs_are_answered_by_the_model(run_copy: RunFolder) -> None:
     parity = [item for item in findings if item.check == "parity" and item.entry == "log_prob"]
     assert [item.status for item in parity] == ["ok"]
     assert parity[0].detail["rows"][0]["samples"] == 32
+
+
+class Engines:
+    """An engine library whose engines answer as the exported graph does, 64 samples at most."""
+
+    formats = ("engine",)
+
+    def __init__(self) -> None:
+        self.sizes: set[int] = set()
+
+    def absent(self, **_: object) -> str:
+        return ""
+
+    def open(self, artifact: Artifact, **_: object) -> Any:
+        graph = dataclasses.replace(artifact, path=artifact.path.with_name("exported.onnx"))
+        runner = backends.load("onnxruntime").open(graph)
+        plain = type(runner).__call__
+
+        class Counted(type(runner)):
+            def __call__(inner, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                self.sizes.add(len(feeds["noise"]))
+                return plain(inner, feeds)
+
+        runner.__class__ = Counted
+        return runner
+
+
+def test_an_engine_is_judged_by_its_own_backend_target_and_budget(
+    run_copy: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        {
+            "entry": "sample",
+            "engine": "tensorrt-rtx",
+            "target": target,
+            "precision": "fp16",
+            "status": "ok",
+            "file": f"entries/sample/tensorrt-rtx-{target}-fp16.engine",
+        }
+        for target in ("8.6", "8.9")
+    ]
+    run_copy.record("build", {"status": "ok", "result": {"files": [], "engines": rows}})
+    engines = Engines()
+    monkeypatch.setattr("toolkit.backends.tensorrt_rtx.backend", engines)
+    monkeypatch.setattr(verify, "device_capability", lambda: "8.9")
+    found = [item for item in toolkit.verify(run_copy.path) if item.variant.endswith("fp16")]
+    assert {item.backend for item in found} == {"tensorrt-rtx"}
+    (other,) = [item for item in found if "8.6" in item.variant]
+    assert (other.status, "8.6, the GPU here has 8.9" in other.reason) == ("skipped", True)
+    parity = next(item for item in found if "8.9" in item.variant and item.check == "parity")
+    assert (parity.status, parity.unit) == ("ok", "absolute")
+    budget = load_recipe(run_copy.path / "recipe.toml").optimize.budget["fp16"]
+    assert parity.limit == budget["absolute"]
+    assert max(engines.sizes) == 64
