@@ -86,9 +86,7 @@ def sample_entry(folder: RunFolder) -> str:
 
 def _variant(folder: RunFolder, entry: str, wanted: str | None) -> tuple[str, Path]:
     files = {"exported": folder.stage("export")["entries"][entry]["file"]}
-    if folder.has_stage("optimize"):
-        made = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
-        files |= {name: item["file"] for name, item in made.items() if item.get("file")}
+    files |= {name: item["file"] for name, item in folder.variants(entry).items()}
     name = wanted or next(name for name in PREFERRED if name in files)
     if name not in files:
         raise UsageError(
@@ -105,7 +103,6 @@ def _feeds(folder: RunFolder, signature: Signature, *, count: int, seed: int) ->
     feeds = draw_inputs(signature, batch=batch, seed=seed)
     given = [spec.name for spec in signature.inputs if spec.kind != "noise"]
     if given:
-        golden = folder.entry(signature.entry) / "golden.safetensors"
-        known = inputs_for(signature, golden, batch=batch, seed=seed)
+        known = inputs_for(signature, folder.golden(signature.entry), batch=batch, seed=seed)
         feeds |= {name: known[name] for name in given}
     return feeds

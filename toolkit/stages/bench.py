@@ -215,10 +215,11 @@ def _variants(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, st
         return [("fp32", exported)]
     if not folder.has_stage("optimize"):
         return [("exported", exported)]
-    variants = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
     return [
         (name, variant["file"])
-        for name, variant in sorted(variants.items(), key=lambda item: item[0] != "fp32")
+        for name, variant in sorted(
+            folder.variants(entry).items(), key=lambda item: item[0] != "fp32"
+        )
         if name == "fp32" or variant["kept"].get(backend, {}).get("kept", False)
     ]
 

@@ -129,10 +129,8 @@ def _contestant(folder: RunFolder, entry: str, feeds: Path, terms: Terms) -> Con
 
 
 def _file(folder: RunFolder, entry: str, variant: str) -> str:
-    if folder.has_stage("optimize"):
-        variants = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
-        if variant in variants:
-            return str(variants[variant]["file"])
+    if variant in (made := folder.variants(entry)):
+        return str(made[variant]["file"])
     return str(folder.stage("export")["entries"][entry]["file"])
 
 

@@ -17,12 +17,11 @@ from toolkit.core.registry import nearest
 from toolkit.core.signature import Signature
 from toolkit.runtime.limits import FLOOR, judge
 from toolkit.stages._open import opened
+from toolkit.stages._slices import Sliced, difference, largest
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
-
-    from toolkit.stages._slices import Sliced
 
     Arrays = dict[str, np.ndarray]
 
@@ -152,12 +151,8 @@ def diagnose(
             where=f"{entry} {variant} on {backend}",
             next_step="toolkit verify judges it; name another variant or backend here",
         )
-    cases = [
-        case
-        for case in load_cases(folder.entry(entry) / "golden.safetensors")
-        if case.check == "parity"
-    ]
-    budget = recipe.optimize.budget.get(variant, recipe.verify.budget)
+    cases = [case for case in load_cases(folder.golden(entry)) if case.check == "parity"]
+    budget = recipe.budget_of(variant)
     worst = _worst(path, signature, cases, backend, budget, recipe.verify.k)
     plain = Diagnosis(
         entry=entry,
@@ -194,8 +189,6 @@ class _Search:
         fraction: float | None,
         scratch: Path,
     ) -> None:
-        from toolkit.stages._slices import Sliced
-
         self.reference = Sliced(reference, RUNTIME, scratch)
         self.variant = Sliced(path, backend, scratch)
         self.feeds = worst.case.inputs
@@ -217,9 +210,9 @@ class _Search:
         guilty = next((item for item in places if item.introduced > item.limit), None)
         if guilty is not None:
             return guilty, "the error is introduced here"
-        largest = max(places, key=lambda item: item.introduced / max(item.limit, 1e-300))
+        most = max(places, key=lambda item: item.introduced / max(item.limit, 1e-300))
         return (
-            largest,
+            most,
             "no single node introduces more than its limit: the error builds up over many nodes, "
             "most of it here",
         )
@@ -236,8 +229,6 @@ class _Search:
         return self.shared[low]
 
     def _place(self, name: str) -> Place:
-        from toolkit.stages._slices import difference
-
         starts, nodes = self.variant.frontier(name, self.shared)
         values = {start: self._value(self.reference, start) for start in starts}
         # Without inputs there is nothing to inherit.
@@ -257,13 +248,9 @@ class _Search:
         )
 
     def _error(self, name: str) -> float:
-        from toolkit.stages._slices import difference
-
         return difference(self._value(self.variant, name), self._value(self.reference, name))
 
     def _limit(self, name: str) -> float:
-        from toolkit.stages._slices import largest
-
         values = self._value(self.reference, name)
         return self.fraction * largest(values) if values.dtype.kind == "f" else 0.0
 

@@ -12,7 +12,7 @@ from toolkit.core.case import Case, save_cases
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ToolkitError
 from toolkit.core.files import sha256
-from toolkit.core.folder import RunFolder
+from toolkit.core.folder import GOLDEN, RunFolder
 from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Data, Progress, Source, Subject, silent
 from toolkit.core.recipe import Recipe
@@ -44,7 +44,6 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
 MEASURES = False
 
 FILE = "exported.onnx"
-GOLDEN = "golden.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

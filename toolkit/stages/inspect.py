@@ -160,11 +160,8 @@ def _backends(path: Path, signature: Signature) -> list[dict[str, str]]:
 
 def _graphs(folder: RunFolder, entry: str, exported: str) -> dict[str, str]:
     """Return the ONNX files of an entry by variant."""
-    files = {"exported": exported}
-    if folder.has_stage("optimize"):
-        made = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
-        files.update({name: row["file"] for name, row in made.items() if row.get("file")})
-    return files
+    made = {name: row["file"] for name, row in folder.variants(entry).items()}
+    return {"exported": exported, **made}
 
 
 def _engines(folder: RunFolder, entry: str, variant: str) -> list[dict[str, Any]]:

@@ -108,12 +108,12 @@ def _optimize_entry(
 
     source = folder.path / record["file"]
     signature = Signature.from_dict(record["signature"])
-    cases = parity_cases(source.with_name("golden.safetensors"))
+    cases = parity_cases(folder.golden(signature.entry))
     model = ir.load(source)
     if not cases:
         raise ExportError(
             "there are no parity cases to judge a rewrite by",
-            where=str(source.with_name("golden.safetensors")),
+            where=str(folder.golden(signature.entry)),
             next_step=f"toolkit export {folder.path}",
         )
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:

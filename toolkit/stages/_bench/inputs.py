@@ -56,12 +56,7 @@ def save_inputs(folder: RunFolder, entry: str, batch: int, scratch: Path, *, see
     """
     from safetensors.numpy import save_file
 
-    arrays = inputs_for(
-        signature_of(folder, entry),
-        folder.entry(entry) / "golden.safetensors",
-        batch=batch,
-        seed=seed,
-    )
+    arrays = inputs_for(signature_of(folder, entry), folder.golden(entry), batch=batch, seed=seed)
     path = scratch / f"{entry}-{batch}.safetensors"
     save_file(arrays, path)
     return path

@@ -54,8 +54,7 @@ def make_variant(
     Raises:
         ExportError: There is nothing to convert, or the conversion is refused.
     """
-    recipe = trial.recipe
-    budget = recipe.optimize.budget.get(name, recipe.verify.budget)
+    budget = trial.recipe.budget_of(name)
     graph, made_by, finding = _first_within_budget(trial, name, portable, budget)
     row = Row(
         entry=trial.signature.entry,
