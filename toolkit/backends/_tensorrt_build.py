@@ -6,7 +6,6 @@ import ctypes
 import json
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from toolkit.backends._tensorrt_plan import check_target
 from toolkit.core import isolate
 from toolkit.core.engine import BuildProgress, EngineJob
 from toolkit.core.errors import MissingError, ToolkitError
-from toolkit.core.files import sha256, write_bytes
+from toolkit.core.files import sha256, write_bytes, write_text
 from toolkit.core.require import require
 
 STARTING = 60.0
@@ -161,13 +160,11 @@ def _forked(
         return result("failed", f"the build did not finish within {timeout:g} s")
     if not answer.exists():
         said = log.read_text(errors="replace")[-MOST_TEXT:].strip()
-        return result("failed", f"the build process died: {_death(process.exitcode)}. {said}")
+        return result(
+            "failed", f"the build process died: {isolate.death(process.exitcode)}. {said}"
+        )
     answered: dict[str, Any] = json.loads(answer.read_text())
     return answered
-
-
-def _death(code: int | None) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
 
 
 def _build_job(package: str, extra: str, job: dict[str, Any], answer: Path, log: Path) -> None:
@@ -180,7 +177,7 @@ def _build_job(package: str, extra: str, job: dict[str, Any], answer: Path, log:
         outcome = build(*paths, package=package, extra=extra, **options)
     except ToolkitError as error:
         outcome = result("failed", str(error))
-    answer.write_text(json.dumps(outcome))
+    write_text(answer, json.dumps(outcome))
 
 
 def build_isolated(

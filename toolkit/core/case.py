@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core.errors import IntegrityError
-from toolkit.core.files import replacing
+from toolkit.core.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,10 +38,10 @@ class Case:
     extra: Arrays = field(default_factory=dict)
 
 
-def save_cases(path: Path, cases: Iterable[Case]) -> None:
-    """Write cases to one safetensors file, keys `check/case/role/name`."""
+def pack_cases(cases: Iterable[Case]) -> bytes:
+    """Return cases as one safetensors file, keys `check/case/role/name`."""
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tensors = {
         f"{case.check}/{case.name}/{role}/{name}": np.ascontiguousarray(array)
@@ -49,8 +49,12 @@ def save_cases(path: Path, cases: Iterable[Case]) -> None:
         for role in ("inputs", "oracle", "eager", "extra")
         for name, array in getattr(case, role).items()
     }
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
+    return save(tensors)
+
+
+def save_cases(path: Path, cases: Iterable[Case]) -> None:
+    """Write cases to one safetensors file in one step."""
+    write_bytes(path, pack_cases(cases))
 
 
 def load_cases(path: Path) -> list[Case]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ToolkitError(Exception):
     """Raise with three parts: what happened, where it happened, and what the user does next.
@@ -35,6 +38,13 @@ class ToolkitError(Exception):
             "next": self.next_step,
             "exit_code": self.exit_code,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ToolkitError:
+        """Return an error of the three parts and exit code that `as_dict` wrote."""
+        error = cls(data["what"], where=data["where"], next_step=data["next"])
+        error.exit_code = data["exit_code"]
+        return error
 
 
 class CheckFailed(ToolkitError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import ExportError, TimedOut, ToolkitError
+from toolkit.core.files import write_text
 
 
 def call(target: str, arguments: dict[str, Any], *, timeout: float, memory: int = 0) -> Any:
@@ -43,7 +44,7 @@ def call(target: str, arguments: dict[str, Any], *, timeout: float, memory: int 
             text=True,
             errors="replace",
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=child_environment(),
         )
         try:
             output, _ = process.communicate(timeout=timeout)
@@ -55,12 +56,12 @@ def call(target: str, arguments: dict[str, Any], *, timeout: float, memory: int 
             _kill_group(process)
         if not answer.exists():
             raise ExportError(
-                f"{target} ended without an answer: {_death(process.returncode)}",
+                f"{target} ended without an answer: {death(process.returncode)}",
                 where=output[-2000:].strip(),
             )
         result = json.loads(answer.read_text())
     if "error" in result:
-        raise _rebuilt(result["error"])
+        raise ToolkitError.from_dict(result["error"])
     return result["value"]
 
 
@@ -72,16 +73,15 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _death(code: int) -> str:
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"
+def child_environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment, its import path and further variables for a child."""
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": path, **variables}
 
 
-def _rebuilt(error: dict[str, Any]) -> ToolkitError:
-    rebuilt = ToolkitError(error["what"], where=error["where"], next_step=error["next"])
-    rebuilt.exit_code = error["exit_code"]
-    return rebuilt
+def death(code: int | None) -> str:
+    """Say how a process ended."""
+    return f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Read the question file, call the function, write the answer file."""
     question, answer = map(Path, sys.argv[1:3])
-    answer.write_text(json.dumps(_answer(json.loads(question.read_text()))))
+    write_text(answer, json.dumps(_answer(json.loads(question.read_text()))))
 
 
 if __name__ == "__main__":

@@ -7,22 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.case import Case, load_cases, save_cases
+from toolkit.core.case import Case, load_cases, pack_cases
 from toolkit.core.errors import UsageError
-from toolkit.core.folder import RunFolder
-from toolkit.core.recipe import Recipe
+from toolkit.core.folder import GOLDEN, RunFolder
+from toolkit.core.recipe import FULL_PRECISION, Recipe
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.runtime.graph import Graph
 from toolkit.runtime.limits import UNITS, judge
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
 
 SAMPLES = 16
 MAX_GOLDEN_BYTES = 1 << 20
 BACKEND = "onnxruntime"
-FULL_PRECISION = ("fp32", "exported")
 # Parts of 16 samples move in steps of 1/16, so the budget for many samples cannot hold for them.
 FRACTIONS = ("accuracy", "index")
 
@@ -37,10 +35,10 @@ def bundle_entry(
     """
     exported = folder.stage("export")["entries"][entry]
     signature = Signature.from_dict(exported["signature"])
-    case = _golden_case(folder.entry(entry) / "golden.safetensors")
+    case = _golden_case(folder.golden(entry))
     small = shorten(case, signature)
-    golden = f"entries/{entry}/golden.safetensors"
-    members[golden] = _as_bytes(small, folder)
+    golden = f"entries/{entry}/{GOLDEN}"
+    members[golden] = pack_cases([small])
     variants = {}
     for name, file in kept_variants(folder, entry).items():
         path = folder.path / file
@@ -64,11 +62,10 @@ def bundle_entry(
 
 def kept_variants(folder: RunFolder, entry: str) -> dict[str, str]:
     """Return the files to ship: full precision always, others where ONNX Runtime kept them."""
-    made = _made(folder, entry)
     chosen = {
         name: item["file"]
-        for name, item in made.items()
-        if item.get("file") and (name == "fp32" or item["kept"].get(BACKEND, {}).get("kept"))
+        for name, item in folder.variants(entry).items()
+        if (name == "fp32" or item["kept"].get(BACKEND, {}).get("kept"))
     }
     if "fp32" not in chosen:
         chosen["exported"] = folder.stage("export")["entries"][entry]["file"]
@@ -77,7 +74,7 @@ def kept_variants(folder: RunFolder, entry: str) -> dict[str, str]:
 
 def fastest(folder: RunFolder, entry: str, names: Sequence[str]) -> str:
     """Return the shipped variant with the best ratio; full precision where none beats it."""
-    made = _made(folder, entry)
+    made = folder.variants(entry)
     ratios = {
         name: made[name]["kept"].get(BACKEND, {}).get("ratio") or 0.0
         for name in names
@@ -87,13 +84,6 @@ def fastest(folder: RunFolder, entry: str, names: Sequence[str]) -> str:
     if best and ratios[best] > 1:
         return best
     return next(name for name in FULL_PRECISION if name in names)
-
-
-def _made(folder: RunFolder, entry: str) -> dict[str, Any]:
-    if not folder.has_stage("optimize"):
-        return {}
-    made: dict[str, Any] = folder.stage("optimize")["entries"].get(entry, {}).get("variants", {})
-    return made
 
 
 def _golden_case(path: Path) -> Case:
@@ -137,22 +127,11 @@ def _rows(spec: TensorSpec, array: np.ndarray, count: int) -> np.ndarray:
     return rows
 
 
-def _as_bytes(case: Case, folder: RunFolder) -> bytes:
-    path = folder.path / ".golden.safetensors"
-    try:
-        save_cases(path, [case])
-        return path.read_bytes()
-    finally:
-        path.unlink(missing_ok=True)
-
-
 def _limits(
     recipe: Recipe, signature: Signature, variant: str, path: Path, case: Case, small: Case
 ) -> dict[str, dict[str, Any]]:
     """Return per output the limit that the whole case gives, for the few samples to meet."""
-    budget = recipe.verify.budget
-    if variant not in FULL_PRECISION:
-        budget = recipe.optimize.budget.get(variant, budget)
+    budget = recipe.budget_of(variant)
     answers = Graph(path, signature)(small.inputs)
     limits = {}
     for spec in signature.outputs:
@@ -182,21 +161,15 @@ def describe_graph(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return operators, opset and format version of a graph, and its external data files."""
     import onnx
 
+    from toolkit.stages._operators import operators_of
+
     model = onnx.load(path, load_external_data=False)
     operators: Counter[str] = Counter()
     files: set[str] = set()
-    for nodes in (model.graph.node, *(function.node for function in model.functions)):
-        _count(nodes, operators)
+    for holder in (model.graph, *model.functions):
+        operators += operators_of(holder.node)
     for tensor in model.graph.initializer:
         files.update(item.value for item in tensor.external_data if item.key == "location")
     opset = {item.domain or "ai.onnx": item.version for item in model.opset_import}
     graph = {"opset": opset, "ir_version": model.ir_version, "operators": dict(operators)}
     return graph, sorted(files)
-
-
-def _count(nodes: Iterable[onnx.NodeProto], operators: Counter[str]) -> None:
-    for node in nodes:
-        operators[f"{node.domain}::{node.op_type}" if node.domain else node.op_type] += 1
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                _count(graph.node, operators)

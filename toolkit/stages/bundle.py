@@ -25,7 +25,7 @@ from toolkit.stages._bundled import bundle_entry
 
 AFTER = ("export", "optimize", "build", "verify", "bench")
 SECTIONS = ("name", "verify", "optimize")
-SOURCES = ("core", "runtime", "stages/_bundled.py")
+SOURCES = ("core", "runtime", "stages/_bundled.py", "stages/_operators.py")
 PACKAGES = ("numpy", "onnx", "onnxruntime", "safetensors")
 MEASURES = False
 

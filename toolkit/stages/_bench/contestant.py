@@ -16,6 +16,7 @@ from typing import Any
 
 from toolkit.core.clock import Slot, WarmUp
 from toolkit.core.errors import ExportError, TimedOut, ToolkitError
+from toolkit.core.isolate import child_environment, death
 
 OPEN_LIMIT = 300.0
 TURN_LIMIT = 120.0
@@ -127,8 +128,7 @@ class Worker:
         reply: dict[str, Any] = json.loads(line)
         self.peak_memory_bytes = reply["peak_memory_bytes"]
         if "error" in reply:
-            error = reply["error"]
-            raise ToolkitError(error["what"], where=error["where"], next_step=error["next"])
+            raise ToolkitError.from_dict(reply["error"])
         return reply
 
     def _line(self, deadline: float, limit: float) -> bytes:
@@ -152,20 +152,18 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.close()
             code = self._process.returncode
-        death = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return ExportError(
-            f"{self._name} ended without an answer ({death}): {lines[-1] if lines else 'silent'}",
+            f"{self._name} ended without an answer ({death(code)}): "
+            + (lines[-1] if lines else "silent"),
             where="\n".join(lines[-8:]),
         )
 
 
 def _environment(threads: int, scratch: Path) -> dict[str, str]:
     """Return the child's environment: this import path, pools of the asked size, a cold cache."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "OMP_NUM_THREADS": str(threads),
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "compiled"),
-    }
+    return child_environment(
+        OMP_NUM_THREADS=str(threads),
+        TORCHINDUCTOR_COMPILE_THREADS="1",
+        TORCHINDUCTOR_CACHE_DIR=str(scratch / "compiled"),
+    )

@@ -40,9 +40,9 @@ def _serve(spec: dict[str, Any], requests: Requests, replies: TextIO) -> None:
     call = runner.prepare(_feeds(Path(spec["feeds"])))
     call()
     _reply(replies, {"settings": getattr(runner, "settings", {})})
-    while (request := requests.get())["do"] != "close":
+    while True:
+        request = requests.get()
         _reply(replies, _ANSWERS[request["do"]](call, request["seconds"]))
-    runner.close()
 
 
 def _warm_up(call: clock.Call, seconds: float) -> dict[str, Any]:
