@@ -140,7 +140,7 @@ def make_run(root: Path) -> RunFolder:
         "bench": {"files": ["bench/results.json"]},
     }
     for stage, result in results.items():
-        folder.record(stage, {"status": "ok", "reason": "", "result": result})
+        folder.record(stage, {"status": "ok", "reason": "", "outputs": {}, "result": result})
     row = {"entry": "log_prob", "backend": "onnxruntime", "batch": 1, "threads": 1}
     rows = [
         {**row, "variant": "fp32", "role": "contestant", "p50_ms": 0.02, "noise_band": 0.005},

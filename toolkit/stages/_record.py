@@ -95,6 +95,12 @@ def is_current(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     )
 
 
+def is_stale(name: str, recipe: Recipe, folder: RunFolder) -> bool:
+    """Return whether a recorded result is of another recipe, other inputs or another source."""
+    record = folder.manifest()["stages"].get(name, {})
+    return "key" in record and record["key"] != stage_key(name, recipe, folder)
+
+
 def record_stage(
     folder: RunFolder, name: str, recipe: Recipe, outcome: Outcome, *, started: float = 0.0
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core import machine
-from toolkit.core.errors import CheckFailed
+from toolkit.core.errors import CheckFailed, UsageError
 from toolkit.core.files import replacing, sha256
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
@@ -22,6 +22,7 @@ from toolkit.runtime.golden import selftest
 from toolkit.runtime.limits import FORMULA
 from toolkit.runtime.manifest import KIND, NAME, SCHEMA, render
 from toolkit.stages._bundled import bundle_entry
+from toolkit.stages._record import is_stale
 
 AFTER = ("export", "optimize", "build", "verify", "bench")
 SECTIONS = ("name", "verify", "optimize")
@@ -58,7 +59,7 @@ def run(
         progress: Not called: this is a second's work.
 
     Raises:
-        UsageError: A stage that this one reads has not run.
+        UsageError: A stage that this one reads has not run, or verify ran on other graphs.
     """
     target = folder.path / BUNDLE
     failed = folder.stage("verify")["failed"]
@@ -66,6 +67,12 @@ def run(
         # An older bundle here would hold other graphs than the folder does.
         target.unlink(missing_ok=True)
         return Outcome("failed", f"verify has {failed} failed findings: nothing is bundled")
+    if is_stale("verify", recipe, folder):
+        raise UsageError(
+            "the findings are of an earlier state: graphs, settings or source have changed since",
+            where=str(folder.path),
+            next_step=f"toolkit verify {folder.path}",
+        )
     members, table = contents(recipe, folder, engines=engines)
     try:
         with replacing(target) as temporary:

@@ -257,3 +257,13 @@ def test_a_flip_of_one_class_among_few_samples_is_no_failure(tmp_path: Path) -> 
     (golden,) = [item for item in selftest(folder.path / "bundle.zip") if item.check == "golden"]
     assert golden.value == golden.limit == 6.25
     assert "budget of 1 accuracy; 6.25 on these samples" in golden.reason
+
+
+def test_findings_of_an_earlier_state_are_not_bundled(
+    mini_recipe: Recipe, mini_run: RunFolder
+) -> None:
+    verified = mini_run.manifest()["stages"]["verify"]
+    mini_run.record("verify", {**verified, "key": "of other graphs"})
+    with pytest.raises(UsageError, match="earlier state") as raised:
+        bundle.run(mini_recipe, mini_run)
+    assert "toolkit verify" in raised.value.next_step

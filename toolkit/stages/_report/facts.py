@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.core.errors import IntegrityError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe
-from toolkit.stages._record import stage_key
+from toolkit.stages._record import is_stale
 
 Row = dict[str, Any]
 
@@ -55,12 +55,7 @@ class Facts:
 
     def stale(self, stages: Sequence[str]) -> list[str]:
         """Return the stages whose result is not of the present recipe, inputs and source."""
-        return [
-            name
-            for name in stages
-            if "key" in (record := self.records.get(name, {}))
-            and record["key"] != stage_key(name, self.recipe, self.folder)
-        ]
+        return [name for name in stages if is_stale(name, self.recipe, self.folder)]
 
 
 def read_facts(recipe: Recipe, folder: RunFolder) -> Facts:
