@@ -46,14 +46,16 @@ def call(target: str, arguments: dict[str, Any], *, timeout: float, memory: int 
             start_new_session=True,
             env=child_environment(),
         )
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise TimedOut(
-                f"{target} did not finish within {timeout:g} s", next_step="raise the time limit"
-            ) from error
-        finally:
-            _kill_group(process)
+        with process:
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                raise TimedOut(
+                    f"{target} did not finish within {timeout:g} s",
+                    next_step="raise the time limit",
+                ) from error
+            finally:
+                _kill_group(process)
         if not answer.exists():
             raise ExportError(
                 f"{target} ended without an answer: {death(process.returncode)}",

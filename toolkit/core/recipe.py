@@ -168,7 +168,7 @@ def load_recipe(target: str | Path, *, settings: Sequence[str] = (), fast: bool 
         table, where = _read_toml(path), str(path)
         table.setdefault("name", path.stem)
     if fast:
-        for key, value in table.get("fast", {}).items():
+        for key, value in _fast_settings(table, where).items():
             _override(table, key, value)
     for setting in settings:
         key, separator, value = setting.partition("=")
@@ -218,10 +218,25 @@ def _recipe_path(text: str) -> Path:
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(
+            f"the recipe cannot be read: {error.strerror}",
+            where=str(path),
+            next_step="mend its permissions",
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the recipe is not TOML: {error}", where=str(path), next_step="correct that line"
         ) from error
+
+
+def _fast_settings(table: dict[str, Any], where: str) -> dict[str, Any]:
+    settings = table.get("fast", {})
+    if not isinstance(settings, dict):
+        raise UsageError(
+            "[fast] is not a table", where=where, next_step='write it like "train.epochs" = 1'
+        )
+    return settings
 
 
 def _nearest_key(location: tuple[int | str, ...]) -> str:

@@ -54,7 +54,9 @@ class Registry:
         if ":" in name:
             return load_attribute(name)
         path = self._path(name)
-        if path.exists() and not name.startswith("_"):
+        # A name is no path: `../core/errors` is not registered.
+        plain = name.replace("-", "_").isidentifier() and not name.startswith("_")
+        if plain and path.exists():
             module = importlib.import_module(f"toolkit.{self.folder}.{path.stem}")
             return getattr(module, self.attribute)
         if name in (plugins := self._plugins()):

@@ -16,6 +16,14 @@ from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.recipe import Recipe
 
 EXAMPLES = 3
+# Options of a sampler that every schedule would have to heed, and what they are when not given.
+UNSCHEDULED = {
+    "predicts": "this",
+    "channel_order": None,
+    "prefix": False,
+    "controls": False,
+    "head": "",
+}
 
 
 def entries_of(model: nn.Module, recipe: Recipe) -> list[Entry]:
@@ -67,10 +75,17 @@ def plain_entry(model: nn.Module, entry: Entry | Autoregressive) -> Entry:
     """Return an entry as it is, or a sampler as the entry that its schedule gives.
 
     Raises:
+        UsageError: The sampler asks for an option that no schedule takes.
         ExportError: No schedule fits the model; every reason is in the message.
     """
     if isinstance(entry, Entry):
         return entry
+    if refused := [name for name, plain in UNSCHEDULED.items() if getattr(entry, name) != plain]:
+        raise UsageError(
+            f"no schedule takes the option {refused[0]!r} yet",
+            where=f"Autoregressive({entry.name!r}, …)",
+            next_step=f"leave out {', '.join(refused)}",
+        )
     reasons = []
     for name in registry.schedules.names():
         try:

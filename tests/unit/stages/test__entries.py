@@ -1,0 +1,60 @@
+"""Which entries a recipe gives, and which options of a sampler are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from torch import nn
+
+from toolkit.core.entry import Autoregressive, Entry
+from toolkit.core.errors import ExportError, UsageError
+from toolkit.core.recipe import load_recipe
+from toolkit.stages._entries import entries_of, plain_entry
+from toolkit.stages._model import build_model
+
+
+@pytest.fixture(scope="module")
+def pixelcnn() -> nn.Module:
+    return build_model(load_recipe("pixelcnn", fast=True))
+
+
+def sampler(model: Any) -> Autoregressive:
+    return next(entry for entry in model.entries() if isinstance(entry, Autoregressive))
+
+
+def test_a_sampler_becomes_an_entry_whose_input_is_noise(pixelcnn: nn.Module) -> None:
+    entry = plain_entry(pixelcnn, sampler(pixelcnn))
+    assert isinstance(entry, Entry)
+    assert [item.kind for item in entry.inputs] == ["noise"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"predicts": "next"},
+        {"channel_order": (0, 1, 2)},
+        {"prefix": True},
+        {"controls": True},
+        {"head": "gaussian"},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_an_option_that_no_schedule_heeds_is_refused(pixelcnn: nn.Module, option: dict) -> None:
+    asked = dataclasses.replace(sampler(pixelcnn), **option)
+    with pytest.raises(UsageError, match=next(iter(option))):
+        plain_entry(pixelcnn, asked)
+
+
+def test_a_model_that_no_schedule_takes_is_told_why(pixelcnn: nn.Module) -> None:
+    with pytest.raises(ExportError) as raised:
+        plain_entry(nn.Linear(2, 2), sampler(pixelcnn))
+    assert "wavefront" in raised.value.where
+
+
+def test_an_entry_that_does_not_exist_names_the_nearest(pixelcnn: nn.Module) -> None:
+    recipe = load_recipe("pixelcnn", fast=True, settings=['export.entries=["log_probe"]'])
+    with pytest.raises(UsageError) as raised:
+        entries_of(pixelcnn, recipe)
+    assert "log_prob" in raised.value.next_step
