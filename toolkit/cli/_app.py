@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from toolkit.cli._answer import Answer
-from toolkit.core.errors import INTERRUPTED, ToolkitError
+from toolkit.core.errors import INTERRUPTED, ToolkitError, UsageError
 from toolkit.core.registry import commands
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -75,6 +75,10 @@ def _with_common(function: Callable[..., Answer]) -> Callable[..., None]:
         except ToolkitError as error:
             _print_error(error, as_json=common["as_json"])
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            told = _file_error(error)
+            _print_error(told, as_json=common["as_json"])
+            raise typer.Exit(told.exit_code) from None
         except KeyboardInterrupt:
             print(
                 "interrupted: finished stages are kept; the same command goes on", file=sys.stderr
@@ -115,6 +119,14 @@ def _print(answer: Answer, *, as_json: bool, quiet: bool) -> None:
         print(json.dumps(answer.data, indent=1, sort_keys=True, default=str))
     if text := "" if quiet else answer.text():
         print(text, file=sys.stderr if as_json else sys.stdout)
+
+
+def _file_error(error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot read or write: {error.strerror or error}",
+        where=str(error.filename or ""),
+        next_step="check the path, its permissions and the free space there",
+    )
 
 
 def _print_error(error: ToolkitError, *, as_json: bool) -> None:

@@ -41,7 +41,12 @@ def split(text: str) -> list[str]:
 
 
 def overrides(
-    settings: list[str], *, seed: int | None, device: str, providers: str, **sections: Any
+    settings: list[str],
+    *,
+    seed: int | None = None,
+    device: str = "",
+    providers: str = "",
+    **sections: Any,
 ) -> list[str]:
     """Return `--set` overrides for options that were given.
 

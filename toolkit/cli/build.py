@@ -32,9 +32,6 @@ def command(
 
     given = overrides(
         settings,
-        seed=None,
-        device="",
-        providers="",
         build__engines=split(engine),
         build__targets=split(target),
     )

@@ -47,9 +47,7 @@ def _on_model(model: str, entry: list[str], inputs: list[str], settings: list[st
     from toolkit.core.recipe import load_recipe
     from toolkit.stages._obstacles import forecast
 
-    given = overrides(
-        settings, seed=None, device="", providers="", export__entries=entry, export__inputs=inputs
-    )
+    given = overrides(settings, export__entries=entry, export__inputs=inputs)
     found = forecast(load_recipe(model, settings=given))
     return Answer([item.as_dict() for item in found], lambda: _forecast_text(found))
 

@@ -43,12 +43,12 @@ def command(
     from toolkit.cli._steps import run_one, run_steps
     from toolkit.core.recipe import load_recipe
     from toolkit.stages._weights import adopt_weights
+    from toolkit.stages.pipeline import exit_code
 
     given = overrides(
         settings,
         seed=seed,
         device=device,
-        providers="",
         export__entries=entry,
         export__inputs=inputs,
         export__opset=opset,
@@ -63,13 +63,8 @@ def command(
         if trained.code:
             return trained
     step = run_one("export", recipe, folder)
-    return Answer(step.outcome.as_dict(), lambda: _text(step.outcome.detail, folder), _code(step))
-
-
-def _code(step: Any) -> int:
-    from toolkit.stages.pipeline import exit_code
-
-    return exit_code([step])
+    code = exit_code([step])
+    return Answer(step.outcome.as_dict(), lambda: _text(step.outcome.detail, folder), code)
 
 
 def _text(detail: dict[str, Any], folder: RunFolder) -> str:

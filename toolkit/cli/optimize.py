@@ -33,9 +33,7 @@ def command(
     from toolkit.stages.pipeline import exit_code
 
     names = split(precision)
-    given = overrides(
-        settings, seed=None, device=device, providers=providers, optimize__variants=names
-    )
+    given = overrides(settings, device=device, providers=providers, optimize__variants=names)
     reduced = [name for name in names or ("fp16", "int8") if name != "fp32"]
     given += [f"optimize.budget.{name}.{_checked(item)}" for name in reduced for item in budget]
     recipe, folder = open_run(run, given)

@@ -22,6 +22,6 @@ def command(
     from toolkit.cli._steps import run_steps
     from toolkit.core.recipe import load_recipe
 
-    given = overrides(settings, seed=seed, device=device, providers="")
+    given = overrides(settings, seed=seed, device=device)
     recipe = load_recipe(target, settings=given, fast=fast)
     return run_steps(recipe, folder_for(recipe, output), first="train", last="train")

@@ -35,7 +35,6 @@ def command(
 
     given = overrides(
         settings,
-        seed=None,
         device=device,
         providers=providers,
         verify__backends=split(backend),
