@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core import registry
 from toolkit.core.errors import IntegrityError, UsageError
+from toolkit.core.files import replacing
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
 from toolkit.core.recipe import Recipe
@@ -91,6 +92,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise _mismatch(path, str(error)) from error
     if missing or unexpected:
         raise _mismatch(path, _listed("missing", missing) + _listed("unexpected", unexpected))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write every parameter and buffer to a safetensors file in one step."""
+    from safetensors.torch import save_model
+
+    with replacing(path) as temporary:
+        save_model(model, str(temporary))
 
 
 def load_data(recipe: Recipe) -> Data | None:

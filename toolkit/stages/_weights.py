@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.core.errors import IntegrityError, UsageError
-from toolkit.core.files import replacing
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe
-from toolkit.stages._model import WEIGHTS, build_model, load_weights
+from toolkit.stages._model import WEIGHTS, build_model, load_weights, save_weights
 
 
 def adopt_weights(recipe: Recipe, folder: RunFolder, path: Path) -> None:
@@ -24,8 +23,6 @@ def adopt_weights(recipe: Recipe, folder: RunFolder, path: Path) -> None:
         UsageError: There is no such file, or it is another model's.
         IntegrityError: The file is damaged, or holds more than tensors.
     """
-    from safetensors.torch import save_model
-
     model = build_model(recipe)
     if not path.is_file():
         raise UsageError(
@@ -35,8 +32,7 @@ def adopt_weights(recipe: Recipe, folder: RunFolder, path: Path) -> None:
         load_weights(model, path)
     else:
         _load_checkpoint(model, path)
-    with replacing(folder.path / WEIGHTS) as temporary:
-        save_model(model, str(temporary))
+    save_weights(model, folder.path / WEIGHTS)
 
 
 def _load_checkpoint(model: Any, path: Path) -> None:

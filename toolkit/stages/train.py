@@ -15,7 +15,7 @@ from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Data, Progress, silent
 from toolkit.core.recipe import Recipe, parse_recipe
 from toolkit.core.seed import seeded
-from toolkit.stages._model import WEIGHTS, build_model, load_data
+from toolkit.stages._model import WEIGHTS, build_model, load_data, save_weights
 from toolkit.stages._record import source_hash
 
 if TYPE_CHECKING:
@@ -91,14 +91,6 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress = silent) -> dict[
         "metrics": metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write every parameter and buffer to a safetensors file in one step."""
-    from safetensors.torch import save_model
-
-    with replacing(path) as temporary:
-        save_model(model, str(temporary))
 
 
 def _initialize(model: nn.Module, data: Data, recipe: Recipe) -> None:
