@@ -17,6 +17,7 @@ from toolkit.capture.fold import FREE_BYTES, Folding, fold_parameters
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
+from toolkit.lowerings import table
 
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
 
@@ -57,6 +58,7 @@ def export_dynamo(
                 opset_version=opset,
                 input_names=[item.name for item in entry.inputs],
                 output_names=list(outputs),
+                custom_translation_table=table(),
                 optimize=False,
                 verbose=False,
             )

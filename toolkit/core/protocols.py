@@ -212,18 +212,49 @@ class Schedule(Protocol):
         """Return a module `noise -> samples` whose graph evaluates the model incrementally."""
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One call that a lowering must get right.
+
+    Arguments:
+        call: Applies the operator to the inputs; returns one tensor or several.
+        inputs: Arguments of the call in float64 (or integers); the first axis of each is the batch.
+        shared: Positions of the inputs that have no batch axis.
+    """
+
+    call: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: tuple[Tensor, ...]
+    shared: tuple[int, ...] = ()
+
+
 class Lowering(Protocol):
-    """A file of `lowerings/`: torch operators to ONNX operators."""
+    """A file of `lowerings/`: torch operators to ONNX operators.
+
+    A translation is a plain traced function of `onnxscript.opset18` operators, the version of
+    torch's own translations; it may read shapes and types. It never returns one of its inputs
+    itself, which the exporter would rename and retype: `Identity` of it.
+    """
 
     def __call__(self) -> Mapping[torch._ops.OpOverload, Callable[..., Any]]:
         """Return the table of operator overloads and their translations."""
 
+    def examples(self) -> Mapping[str, Example]:
+        """Return, by name, random and edge calls of every overload, for the contract test."""
+
 
 class Adapter(Protocol):
-    """A file of `adapters/`: how a third-party library's models become entries."""
+    """A file of `adapters/`: how a third-party library's models become entries.
+
+    `library` is the module that a user imports; it is imported only for models that come from it.
+    """
+
+    library: str
 
     def detects(self, model: object) -> bool:
         """Return whether the object is of this library."""
 
     def entries(self, model: Any) -> Sequence[Entry]:
         """Return the entries of the library's model."""
+
+    def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
+        """Return makers of small models by name, for the contract test."""

@@ -1,0 +1,99 @@
+"""What adapters of flow libraries share: detection, example draws, and the entries' form."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.core.entry import Entry, Input, Law
+from toolkit.core.errors import UsageError
+
+EXAMPLES = 16
+
+
+def comes_from(model: object, library: str) -> bool:
+    """Return whether the model's class, or one that it inherits from, is of a library.
+
+    A library that no class comes from is not imported.
+    """
+    return any(cls.__module__.partition(".")[0] == library for cls in type(model).__mro__)
+
+
+@contextlib.contextmanager
+def drawing(model: nn.Module) -> Iterator[None]:
+    """Evaluate the model to make examples: seeded, without gradients, and put back afterwards."""
+    training = {module: module.training for module in model.modules()}
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+
+
+def draw(model: nn.Module, law: Law, *shape: int) -> Tensor:
+    """Return random examples of a law, `(batch, *shape)`, in the model's type and place."""
+    make = torch.rand if law == "uniform" else torch.randn
+    return make(EXAMPLES, *shape).to(one_parameter(model))
+
+
+def one_parameter(model: nn.Module) -> Tensor:
+    """Return a tensor that has the type and the place of the model's parameters."""
+    return next(iter(model.parameters()), torch.zeros(()))
+
+
+def density(call: Callable[..., Tensor], x: Tensor, context: Tensor | None) -> Entry:
+    """Return the entry `log_prob`; a conditional flow's has the context as its second input."""
+    return Entry(
+        "log_prob",
+        call=call,
+        inputs=[_input("x", x), *_context(context)],
+        outputs=["log_prob"],
+        units={"log_prob": "nats"},
+    )
+
+
+def sampler(call: Callable[..., Tensor], noise: Tensor, law: Law, context: Tensor | None) -> Entry:
+    """Return the entry `sample`: noise of the law in, samples out."""
+    given = _input("noise", noise, kind="noise", law=law)
+    return Entry("sample", call=call, inputs=[given, *_context(context)], outputs=["x"])
+
+
+def first_width(network: nn.Module) -> int:
+    """Return how many features the first layer of a network reads; 0 without a linear one."""
+    return next(_sizes(network, "in_features"), 0)
+
+
+def last_width(network: nn.Module) -> int:
+    """Return how many features the last layer of a network gives; 0 without a linear one."""
+    return next(reversed(list(_sizes(network, "out_features"))), 0)
+
+
+def unreadable(model: nn.Module, what: str) -> UsageError:
+    """Return an error that says what the flow does not tell about its inputs."""
+    return UsageError(
+        f"{type(model).__name__} does not say {what}",
+        where=f"{type(model).__module__}.{type(model).__qualname__}",
+        next_step="give the model a method entries(), or pass entries to toolkit.export",
+    )
+
+
+def _sizes(network: nn.Module, attribute: str) -> Iterator[int]:
+    """Yield what linear layers store; libraries bring linear classes of their own."""
+    found = (getattr(layer, attribute, None) for layer in network.modules())
+    return (size for size in found if isinstance(size, int))
+
+
+def _context(context: Tensor | None) -> list[Input]:
+    return [] if context is None else [_input("context", context, kind="context")]
+
+
+def _input(name: str, value: Tensor, **arguments: Any) -> Input:
+    dims = ("batch", *(None for _ in value.shape[1:]))
+    return Input(name, value.detach().cpu(), dims=dims, **arguments)
