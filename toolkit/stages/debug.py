@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.capture.finish import MODULE, SOURCE
 from toolkit.core.case import Case, load_cases
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
 REFERENCE, RUNTIME = "exported", "onnxruntime"
-MODULE, SOURCE = "toolkit.module", "toolkit.source"
 
 
 @dataclass(frozen=True, slots=True)
