@@ -21,6 +21,8 @@ from toolkit.core.signature import Signature
 if TYPE_CHECKING:
     from torch import nn
 
+    from toolkit.core.protocols import Run
+
 AFTER = ("train",)
 SECTIONS = ("model", "data", "seed", "export", "verify")
 SOURCES = (
@@ -40,7 +42,18 @@ SOURCES = (
     "stages/_model.py",
     "stages/_open.py",
 )
-PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnxruntime",
+    "zuko",
+    "nflows",
+    "normflows",
+    "FrEIA",
+    "pyro-ppl",
+)
 MEASURES = False
 
 FILE = "exported.onnx"
@@ -165,23 +178,28 @@ class _Judge:
 
         if not self.cases:
             self.cases = self._prepare(signature)
-        with opened(path, signature) as run:
-            subject = Subject(
-                signature=signature,
-                variant="exported",
-                backend="onnxruntime",
-                path=path,
-                run=run,
-                cases=self.cases,
-                sibling=lambda _: None,
-                budget=self.recipe.verify.budget,
-                k=self.recipe.verify.k,
-            )
-            finding = registry.checks.load("parity").judge(subject)
+        try:
+            with opened(path, signature) as run:
+                finding = registry.checks.load("parity").judge(self._subject(path, signature, run))
+        except ToolkitError as error:
+            return f"the graph does not run: {error.what}"
         if finding.status == "ok":
             return ""
         return (
             f"parity: {finding.value:.3g} against a limit of {finding.limit:.3g}: {finding.reason}"
+        )
+
+    def _subject(self, path: Path, signature: Signature, run: Run) -> Subject:
+        return Subject(
+            signature=signature,
+            variant="exported",
+            backend="onnxruntime",
+            path=path,
+            run=run,
+            cases=self.cases,
+            sibling=lambda _: None,
+            budget=self.recipe.verify.budget,
+            k=self.recipe.verify.k,
         )
 
     def _prepare(self, signature: Signature) -> list[Case]:

@@ -14,9 +14,10 @@ from torch import nn
 
 import toolkit
 from toolkit.core.case import load_cases
-from toolkit.core.errors import UsageError
+from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
+from toolkit.stages import _open
 from toolkit.stages._entries import entries_of
 
 FORBIDDEN = {"Det", "Inverse", "Einsum"}
@@ -149,3 +150,19 @@ def test_the_manifest_says_which_strategy_won(
     assert entry["strategy"] == "dynamo"
     assert [item["strategy"] for item in entry["attempts"]] == ["dynamo", "torchscript"]
     assert entry["attempts"][1]["reason"]
+
+
+def test_a_graph_that_does_not_run_is_that_strategys_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ExportError("onnxruntime refuses the graph")
+
+    monkeypatch.setattr(_open, "opened", refuse)
+    x = toolkit.Input("x", batch(), dims=("batch", None))
+    result = toolkit.export(
+        Affine(), [toolkit.Entry("log_prob", "log_prob", [x])], tmp_path / "run"
+    )
+    reason = result["log_prob"].outcome.reason
+    assert "dynamo: the graph does not run" in reason
+    assert "torchscript:" in reason
