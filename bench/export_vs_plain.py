@@ -10,7 +10,8 @@ Where the plain call knows no ONNX operator for linear algebra on weights (Glow'
 its contestant is the same call with those results computed beforehand, and the row says so.
 
 A run under `exported/` gives weights and graphs; where there is none, one is made with the initial
-weights, which change no shape and no operator.
+weights, which change no shape and no operator. Every single call is kept in a `.samples.json.gz`
+beside the results, which is too large to commit; the results hold the median of every slot.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def _measure_recipe(
         row = {**place, "plain_refused": refused, "export": timing, "latency": []}
         for batch in options.batch:
             hearing = _hearing(folder, entry.name, batch, plain, scratch, options)
-            row["latency"].append({"batch": batch, **_latency(hearing)})
+            medians = _slot_medians(hearing)
+            row["latency"].append({"batch": batch, **_latency(hearing), "slot_medians_ns": medians})
             samples += _samples(hearing, {**place, "batch": batch})
         _print(row)
         rows.append(row)
@@ -194,12 +196,23 @@ def _latency(hearing: Hearing) -> dict[str, Any]:
     }
 
 
-def _samples(hearing: Hearing, place: dict[str, Any]) -> list[dict[str, Any]]:
+def _trials(hearing: Hearing) -> dict[str, Any]:
     trials = [*hearing.trials, *([hearing.twin] if hearing.twin else [])]
-    names = ["plain", "toolkit", "plain A/A"]
+    return dict(zip(["plain", "toolkit", "plain A/A"], trials, strict=False))
+
+
+def _slot_medians(hearing: Hearing) -> dict[str, list[float]]:
+    """Return the median call of every slot, round by round: what the interval is drawn from."""
+    return {
+        name: [statistics.median(slot.wall_ns) for slot in trial.slots]
+        for name, trial in _trials(hearing).items()
+    }
+
+
+def _samples(hearing: Hearing, place: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {**place, "contestant": name, "slots": [asdict(slot) for slot in trial.slots]}
-        for name, trial in zip(names, trials, strict=False)
+        for name, trial in _trials(hearing).items()
     ]
 
 
