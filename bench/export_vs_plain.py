@@ -204,7 +204,7 @@ def _trials(hearing: Hearing) -> dict[str, Any]:
 def _slot_medians(hearing: Hearing) -> dict[str, list[float]]:
     """Return the median call of every slot, round by round: what the interval is drawn from."""
     return {
-        name: [statistics.median(slot.wall_ns) for slot in trial.slots]
+        name: [statistics.median(slot.wall) for slot in trial.slots]
         for name, trial in _trials(hearing).items()
     }
 

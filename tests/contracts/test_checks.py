@@ -167,3 +167,16 @@ def test_batch_sizes_stay_within_the_entry_s_own_range(subject_of) -> None:
     signature = dataclasses.replace(subject.signature, ranges={"batch": (2, 8, 32, 2)})
     found = checks.load("batch").judge(dataclasses.replace(subject, signature=signature))
     assert {row["case"] for row in found.detail["rows"]} == {"batch 2"}
+
+
+def test_the_round_trip_judges_the_density_too(subject_of) -> None:
+    subject, density = subject_of("realnvp", "inverse"), subject_of("realnvp", "log_prob")
+    both = dataclasses.replace(subject, sibling=lambda _: density.run)
+    good = checks.load("round_trip").judge(both)
+    assert good.status == "ok", good
+    assert good.detail["drift"]
+    drifting = spoil(shifted)(density)
+    bad = checks.load("round_trip").judge(
+        dataclasses.replace(subject, sibling=lambda _: drifting.run)
+    )
+    assert bad.status == "failed"

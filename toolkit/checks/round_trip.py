@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,58 +23,65 @@ class RoundTrip:
     """Invert the latent codes of real data, then ask the density graph about the result."""
 
     def prepare(self, source: Source) -> Sequence[Case]:
-        """Make the case `latent`: z = f(x), with x beside it, for a flow's `inverse`."""
+        """Make the case `latent`: z = f(x), with x beside it, for a flow's `inverse`.
+
+        `extra` holds x under its name in the density graph, and eager's density at x and at
+        eager's own f⁻¹(z).
+        """
         import torch
 
         if source.signature.family != "flow" or source.entry.name != "inverse":
             return []
-        density = next(e for e in source.model.entries() if e.name == "log_prob")  # type: ignore[operator]
-        x = _draw.real(_with_entry(source, density), SAMPLES)[density.inputs[0].name]
+        model: Any = source.model
+        density = next(entry for entry in model.entries() if entry.name == "log_prob")
+        item = density.inputs[0].name
+        x = _draw.real(dataclasses.replace(source, entry=density), SAMPLES)[item]
         with torch.no_grad():
-            z = source.model(x)[0]
-            log_prob = source.model.log_prob(x)  # type: ignore[operator]
-        name = source.entry.inputs[0].name
-        return [source.answer(NAME, "latent", {name: z}, x=x, log_prob=log_prob)]
+            z = model(x)[0]
+            here, back = model.log_prob(x), model.log_prob(model.inverse(z)[0])
+        extra = {item: x, "log_prob": here, "log_prob_back": back}
+        return [source.answer(NAME, "latent", {source.entry.inputs[0].name: z}, **extra)]
 
     def judge(self, subject: Subject) -> Finding | None:
-        """Answer with the largest |x − f⁻¹(f(x))|; the drift of the density is in the detail."""
+        """Answer with the largest |x − f⁻¹(f(x))|; the density must not drift either, in nats."""
         case = next(iter(own_cases(subject, NAME)), None)
         if case is None:
             return None
-        x, output = case.extra["x"], subject.signature.outputs[0].name
-        if subject.budget and NAME not in subject.budget:
-            reason = f"no budget {NAME!r} for {subject.variant}; its density is judged in nats"
+        if subject.budget and "absolute" not in subject.budget:
+            reason = f"{subject.variant} has a budget, but none in absolute units"
             return finding(NAME, subject, "skipped", reason=reason)
+        item = next(name for name in case.extra if name not in ("log_prob", "log_prob_back"))
+        x, output = case.extra[item], subject.signature.outputs[0].name
         back = subject.run(case.inputs)[output]
         value = absolute(back, x)
         limit = subject.budget.get(
-            NAME, oracle_limit(case.eager[output], x.astype(np.float64), k=subject.k)
+            "absolute", oracle_limit(case.eager[output], x.astype(np.float64), k=subject.k)
         )
+        drift = _drift(subject, case, {item: back})
+        good = value <= limit and all(row["good"] for row in drift)
         return finding(
             NAME,
             subject,
-            "ok" if value <= limit else "failed",
+            "ok" if good else "failed",
             value=value,
             limit=limit,
             unit="absolute",
-            reason=f"max|x − f⁻¹(f(x))| over {len(x)} real samples, limit from eager's own",
-            detail=_drift(subject, case, back),
+            reason=f"max|x − f⁻¹(f(x))| over {len(x)} real samples, limit from eager's own"
+            + "".join(f"; its density drifts by {row['value']:.3g} nats" for row in drift),
+            detail={"drift": drift},
         )
 
 
-def _drift(subject: Subject, case: Case, back: np.ndarray) -> dict[str, float]:
-    """Return how far, in nats, the density graph moves between x and the inverted latent."""
+def _drift(subject: Subject, case: Case, feeds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Judge how far, in nats, the density graph moves between x and the inverted latent."""
     run = subject.sibling("log_prob")
     if run is None:
-        return {}
-    density = next(iter(run({"x": back}).values()))
-    return {"nats": absolute(density, case.extra["log_prob"])}
-
-
-def _with_entry(source: Source, entry: object) -> Source:
-    import dataclasses
-
-    return dataclasses.replace(source, entry=entry)  # type: ignore[arg-type]
+        return []
+    here = case.extra["log_prob"]
+    value = absolute(next(iter(run(feeds).values())), here)
+    own = oracle_limit(case.extra["log_prob_back"], here.astype(np.float64), k=subject.k)
+    limit = subject.budget.get("nats", own)
+    return [{"value": value, "limit": limit, "good": value <= limit}]
 
 
 check = RoundTrip()

@@ -37,7 +37,7 @@ def command(
     """Export entries to ONNX, judged against float64.
 
     A recipe that has not been trained yet is trained first. Your own model keeps the weights that
-    its factory gives it, or takes those of --weights.
+    its factory gives it. Those of --weights stand in for a training until the recipe changes.
     """
     from toolkit.cli._options import folder_for, overrides
     from toolkit.cli._steps import run_one, run_steps
@@ -58,7 +58,7 @@ def command(
     folder = folder_for(recipe, output)
     if weights is not None:
         adopt_weights(recipe, folder, weights)
-    elif recipe.train.epochs:
+    else:
         trained = run_steps(recipe, folder, first="train", last="train")
         if trained.code:
             return trained

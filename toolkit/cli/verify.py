@@ -59,7 +59,8 @@ def _on_new_inputs(recipe: Any, folder: Any, path: Path) -> Answer:
     found = [
         item.as_dict() for item in judge_all(recipe, folder, cases=cases) if item.entry in cases
     ]
-    code = int(any(item["status"] == "failed" for item in found))
+    statuses = [item["status"] for item in found]
+    code = int("failed" in statuses or "ok" not in statuses)
     return Answer({"inputs": str(path), "findings": found}, lambda: text(found), code)
 
 

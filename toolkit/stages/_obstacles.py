@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import operator
 import re
 import traceback
@@ -92,7 +91,6 @@ def forecast(recipe: Recipe) -> list[Forecast]:
 
     model = build_model(recipe)
     entries = entries_of(model, recipe)
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)
     with preserved(model), without_validation(), quiet():
         return [_forecast(model, entry, recipe) for entry in entries]
 

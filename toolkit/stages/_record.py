@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -42,7 +43,7 @@ def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
         source_hash(f"stages/{name}.py"),
         _users_sources(recipe) if "model" in module.SECTIONS else {},
         machine.versions(*module.PACKAGES) if module.PACKAGES else {},
-        machine.processor() if module.MEASURES else "",
+        [machine.processor(), os.cpu_count()] if module.MEASURES else [],
     )
 
 

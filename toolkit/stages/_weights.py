@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import IntegrityError, UsageError
 from toolkit.core.folder import RunFolder
+from toolkit.core.outcome import Outcome
 from toolkit.core.recipe import Recipe
 from toolkit.stages._model import WEIGHTS, build_model, load_weights, save_weights
+from toolkit.stages._record import record_stage
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def adopt_weights(recipe: Recipe, folder: RunFolder, path: Path) -> None:
-    """Check that a weights file fits the recipe's model, and copy it into the run folder.
+    """Check that a weights file fits the recipe's model; let it stand for the train stage.
 
     Arguments:
         recipe: Names the model.
@@ -32,7 +37,17 @@ def adopt_weights(recipe: Recipe, folder: RunFolder, path: Path) -> None:
         load_weights(model, path)
     else:
         _load_checkpoint(model, path)
-    save_weights(model, folder.path / WEIGHTS)
+    with folder.locked():
+        save_weights(model, folder.path / WEIGHTS)
+        record_stage(
+            folder, "train", recipe, Outcome("ok", f"taken from {path.name}", _taken(model))
+        )
+
+
+def _taken(model: nn.Module) -> dict[str, Any]:
+    """Return the result that training would have left."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"files": [WEIGHTS], "epochs": 0, "metrics": {}, "parameters": parameters}
 
 
 def _load_checkpoint(model: Any, path: Path) -> None:

@@ -155,6 +155,8 @@ def _export(
             judge=judge,
         )
     except ToolkitError as error:
+        for stale in (path, path.with_name(GOLDEN)):
+            stale.unlink(missing_ok=True)
         return Exported(Outcome("failed", str(error), error.as_dict()), path, {})
     save_cases(path.with_name(GOLDEN), judge.cases)
     detail = {
