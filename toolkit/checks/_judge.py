@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Subject
-from toolkit.runtime.limits import FORMULA, judge, oracle_limit
+from toolkit.runtime.limits import FORMULA, absolute, judge, oracle_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +63,7 @@ def compare_case(
                 "value": value,
                 "limit": limit,
                 "unit": unit,
+                "eager_error": absolute(case.eager[spec.name], case.oracle[spec.name]),
             }
         )
     return judged
@@ -75,7 +76,7 @@ def worst_finding(check: str, subject: Subject, rows: Sequence[Row]) -> Finding:
     worst = max(rows, key=closeness)
     bad = any(not row["good"] for row in rows)
     formula = FORMULA if worst["unit"] == "absolute" else f"budget in {worst['unit']}"
-    where = f"{worst['output']} on {worst['case']}"
+    where = f"{worst['output']} on {worst['case']}, eager off by {worst['eager_error']:.2g}"
     return finding(
         check,
         subject,

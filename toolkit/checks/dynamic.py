@@ -48,7 +48,8 @@ class Dynamic:
             unit="dimensions",
             reason="turned static: " + ", ".join(static)
             if static
-            else f"{len(wanted)} dynamic dimensions",
+            else "dynamic: "
+            + (", ".join(sorted({dim for _, _, dim in wanted})) or "none asked for"),
         )
 
 
