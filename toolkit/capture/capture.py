@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -25,6 +23,7 @@ from toolkit.capture.torchscript import export_torchscript
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, ToolkitError, UsageError
 from toolkit.core.files import write_bytes
+from toolkit.core.quiet import quietly
 from toolkit.core.signature import Signature
 
 STRATEGIES = {"dynamo": export_dynamo, "torchscript": export_torchscript}
@@ -204,21 +203,9 @@ _NOISE = (
 )
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence, by message, what the exporters say to their own developers."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+def quiet() -> contextlib.AbstractContextManager[None]:
+    """Silence what the exporters say to their own developers."""
+    return quietly(messages=_NOISE, loggers=_LOGGERS)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import logging
 import math
 import signal
 import threading
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from toolkit.core.errors import CheckFailed, MissingError, UsageError
 from toolkit.core.files import write_text
 from toolkit.core.protocols import Data, Objective, Progress
+from toolkit.core.quiet import quietly
 from toolkit.core.recipe import Recipe
 
 Row = dict[str, float]
@@ -258,21 +257,9 @@ def _devices(recipe: Recipe) -> tuple[str, int | list[int]]:
     return "cuda", [int(index)] if index else recipe.train.devices
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> contextlib.AbstractContextManager[None]:
     """Silence Lightning's banners, and the warnings that do not concern our users."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in LIGHTNING_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    return quietly(messages=LIGHTNING_WARNINGS, loggers=("lightning.pytorch", "lightning.fabric"))
 
 
 @contextlib.contextmanager
