@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.core import registry
+from toolkit.core.errors import MissingError
 from toolkit.core.protocols import Artifact
+from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
 
 if TYPE_CHECKING:
@@ -85,3 +87,21 @@ def _split(run: Run, signature: Signature, size: int, *, whole: bool) -> Run:
         }
 
     return run_pieces
+
+
+def require_backend(recipe: Recipe, names: Sequence[str]) -> None:
+    """Check that at least one backend can run here on the recipe's device and providers.
+
+    Raises:
+        MissingError: None can; every reason is in the message.
+    """
+    reasons = {
+        name: registry.backends.load(name).absent(device=recipe.device, providers=recipe.providers)
+        for name in names
+    }
+    if all(reasons.values()):
+        raise MissingError(
+            f"nothing here can run on device {recipe.device!r}, providers {recipe.providers}",
+            where="; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+            next_step="install what is missing, or --device cpu --providers cpu",
+        )

@@ -27,6 +27,7 @@ from toolkit.stages._bench.contestant import Contestant
 from toolkit.stages._bench.court import hold
 from toolkit.stages._bench.inputs import save_inputs, signature_of
 from toolkit.stages._bench.measurements import lost_of, rows_of, samples_of
+from toolkit.stages._open import require_backend
 
 AFTER = ("train", "export", "optimize", "build")
 SECTIONS = ("model", "data", "seed", "device", "providers", "bench")
@@ -40,6 +41,7 @@ SOURCES = (
     "stages/_bench",
     "stages/_entries.py",
     "stages/_model.py",
+    "stages/_open.py",
 )
 PACKAGES = (
     "numpy",
@@ -75,6 +77,7 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Ou
             next_step=f"known: {SCENARIO}",
         )
     recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
+    require_backend(recipe, recipe.bench.backends)
     usable, skipped = _usable(recipe)
     rows: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from toolkit.core.outcome import Outcome
 from toolkit.core.protocols import Progress, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
+from toolkit.stages._open import require_backend
 from toolkit.stages._optimize.ledger import Ledger, Row, difference, ledger_path
 from toolkit.stages._optimize.race import Timing
 from toolkit.stages._optimize.rewrite import (
@@ -83,7 +84,9 @@ def run(
 
     Raises:
         UsageError: The export has not run, or a pass has no such name or fails.
+        MissingError: ONNX Runtime cannot run here on the recipe's device and providers.
     """
+    require_backend(recipe, ["onnxruntime"])
     exported = folder.stage("export")["entries"]
     rows: list[Row] = []
     entries: dict[str, Result] = {}

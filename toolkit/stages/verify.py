@@ -18,7 +18,7 @@ from toolkit.core.outcome import Finding, Outcome
 from toolkit.core.protocols import Progress, Subject, silent
 from toolkit.core.recipe import Recipe
 from toolkit.core.signature import Signature
-from toolkit.stages._open import opened
+from toolkit.stages._open import opened, require_backend
 
 if TYPE_CHECKING:
     from toolkit.core.protocols import Run
@@ -73,6 +73,7 @@ class Variant:
 
 def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Outcome:
     """Judge every variant of every entry and write the findings."""
+    require_backend(recipe, recipe.verify.backends)
     findings = []
     for finding in judge_all(recipe, folder):
         progress(f"{finding.entry} {finding.variant}: {finding.check}")

@@ -166,10 +166,10 @@ def test_what_is_absent_is_skipped_with_its_reason(folder):
     assert results(folder)["skipped"] == skipped
 
 
-def test_nothing_timed_is_a_failure(folder):
-    outcome = bench.run(recipe(backends=["fake_bench:absent"]), folder)
-    assert outcome.status == "failed"
-    assert "pip install fake" in outcome.reason
+def test_nothing_that_can_run_is_missing_with_the_install_line(folder):
+    with pytest.raises(MissingError) as caught:
+        bench.run(recipe(backends=["fake_bench:absent"]), folder)
+    assert "pip install fake" in caught.value.where
 
 
 def test_a_baseline_without_weights_gives_its_place_to_the_next(folder):

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import toolkit
+from toolkit.core.errors import MissingError
 from toolkit.core.files import write_json
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Artifact
 from toolkit.core.recipe import load_recipe
 from toolkit.core.registry import backends
 from toolkit.stages import verify
+from toolkit.stages._record import stage_module
 
 
 @pytest.fixture
@@ -143,3 +146,19 @@ def test_an_engine_is_judged_by_its_own_backend_target_and_budget(
     budget = load_recipe(run_copy.path / "recipe.toml").optimize.budget["fp16"]
     assert parity.limit == budget["absolute"]
     assert max(engines.sizes) == 64
+
+
+@pytest.mark.parametrize("stage", ["optimize", "verify", "bench"])
+@pytest.mark.parametrize(
+    "setting", ['device="cuda"', 'providers=["cuda"]'], ids=["device", "providers"]
+)
+def test_a_device_that_is_not_here_is_missing_not_failed(
+    run_copy: RunFolder, stage: str, setting: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    settings = [setting, 'bench.backends=["onnxruntime"]']
+    recipe = load_recipe(run_copy.path / "recipe.toml", settings=settings)
+    with pytest.raises(MissingError, match="nothing here can run") as caught:
+        stage_module(stage).run(recipe, run_copy)
+    assert "pip install" in caught.value.where
