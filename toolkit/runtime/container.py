@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -112,6 +113,8 @@ class ZipContainer:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
             raise refusal(f"the zip is damaged: {shown(error)}", self.where) from error
+        # A garbage collector may otherwise drop the file before the archive that would close it.
+        weakref.finalize(self, self._zip.close)
 
     def sizes(self) -> dict[str, int]:
         """Return every member's path and declared size; links and bombs are refused."""
