@@ -40,7 +40,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install -q -c $(CONSTRAINTS) -e '.[cpu,tensorrt-rtx,test]'
+	$(PIP) install -q -c $(CONSTRAINTS) -e '.[cpu,tensorrt-rtx,flows,test]'
 	touch $@
 
 clean:

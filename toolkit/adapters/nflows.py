@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.adapters import _flow
 from toolkit.core.entry import Entry
+from toolkit.core.protocols import Replacement
 
 
 def log_prob(flow: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -75,6 +76,10 @@ class NFlows:
             if invertible and not serial:
                 entries.append(_flow.sampler(sample, noise, "normal", context))
         return entries
+
+    def replacements(self) -> Sequence[Replacement]:
+        """Return none."""
+        return ()
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return couplings, autoregressive and linear layers, and each way to read a context."""

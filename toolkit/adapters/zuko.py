@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Independent, Transform
 
 from toolkit.adapters import _flow
 from toolkit.core.entry import Entry, Law
+from toolkit.core.protocols import Replacement
 
 SINGLE_PASSES = 2
 
@@ -78,6 +79,10 @@ class Zuko:
                 noise = _flow.draw(model, law, *base.event_shape)
                 entries.append(_flow.sampler(sample, noise, law, context))
         return entries
+
+    def replacements(self) -> Sequence[Replacement]:
+        """Return none."""
+        return ()
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return one flow of each kind of layer, with and without context."""

@@ -242,6 +242,27 @@ class Lowering(Protocol):
         """Return, by name, random and edge calls of every overload, for the contract test."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A library's function and the exportable equal one that stands in while a model is captured.
+
+    Arguments:
+        targets: Every `package.module:attribute` (or `package.module:Class.method`) under which
+            the library looks the function up.
+        function: Takes the same arguments and returns the same values.
+        examples: By name, makers of `(args, kwargs)` in float64, for the contract test.
+        measure: Called in eager with the same arguments, before the capture, where `function`
+            must choose something from real values (the number of steps of an ODE solver).
+        tolerance: Largest difference from the original, relative with a floor of one.
+    """
+
+    targets: tuple[str, ...]
+    function: Callable[..., Any]
+    examples: Callable[[], Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]]
+    measure: Callable[..., Any] | None = None
+    tolerance: float = 1e-9
+
+
 class Adapter(Protocol):
     """A file of `adapters/`: how a third-party library's models become entries.
 
@@ -255,6 +276,9 @@ class Adapter(Protocol):
 
     def entries(self, model: Any) -> Sequence[Entry]:
         """Return the entries of the library's model."""
+
+    def replacements(self) -> Sequence[Replacement]:
+        """Return the library's functions that are replaced while a model of it is captured."""
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return makers of small models by name, for the contract test."""
