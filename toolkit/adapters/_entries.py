@@ -1,0 +1,92 @@
+"""How adapters spell `log_prob`, `inverse` and `sample` for flows of any number of tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from toolkit.core.entry import Entry, Input
+from toolkit.core.errors import UsageError
+
+
+def named(name: str, value: Tensor, **arguments: Any) -> Input:
+    """Return an input of shape `(batch, *value.shape[1:])` with its example."""
+    dims = ("batch", *(None for _ in value.shape[1:]))
+    return Input(name, value.detach().cpu(), dims=dims, **arguments)
+
+
+def bounded(low: float, high: float) -> dict[str, float]:
+    """Return an input's bounds in float32, rounded inwards: float32's π is larger than π."""
+    middle = np.float32((low + high) / 2)
+    first, last = np.float32(low), np.float32(high)
+    return {
+        "low": float(first if first >= low else np.nextafter(first, middle)),
+        "high": float(last if last <= high else np.nextafter(last, middle)),
+    }
+
+
+def density(call: Callable[..., Any], x: Sequence[Input], given: Sequence[Input]) -> Entry:
+    """Return the entry `log_prob`: data and what it is conditioned on in, `(batch,)` nats out."""
+    return Entry(
+        "log_prob",
+        call=call,
+        inputs=[*x, *given],
+        outputs=["log_prob"],
+        units={"log_prob": "nats"},
+    )
+
+
+def inverse(
+    call: Callable[..., Any], z: Sequence[Input], given: Sequence[Input], data: Sequence[str]
+) -> Entry:
+    """Return the entry `inverse`: base space to data, with that direction's log-determinant."""
+    return Entry(
+        "inverse",
+        call=call,
+        inputs=[*z, *given],
+        outputs=[*data, "log_det"],
+        units={"log_det": "nats"},
+    )
+
+
+def sampler(
+    call: Callable[..., Any], noise: Sequence[Input], given: Sequence[Input], data: Sequence[str]
+) -> Entry:
+    """Return the entry `sample`: noise of the base's law in, samples out."""
+    return Entry("sample", call=call, inputs=[*noise, *given], outputs=list(data))
+
+
+@contextlib.contextmanager
+def kept(parts: Iterable[object]) -> Iterator[None]:
+    """Put back every attribute that parts of a model set on themselves while they are evaluated.
+
+    Libraries cache tensors between calls; one of a capture must not stay in the user's model.
+    Parameters and buffers are the same tensors afterwards as before.
+    """
+    before = [(part, vars(part).copy()) for part in parts]
+    try:
+        yield
+    finally:
+        for part, attributes in before:
+            vars(part).clear()
+            vars(part).update(attributes)
+
+
+def refuse_uninitialised(model: nn.Module, flag: Callable[[nn.Module], bool]) -> None:
+    """Refuse a model with a layer whose parameters its first batch would set.
+
+    Raises:
+        UsageError: `flag` is true for a layer; the error names it.
+    """
+    for name, layer in model.named_modules():
+        if flag(layer):
+            raise UsageError(
+                f"{type(layer).__name__} takes its parameters from its first batch, "
+                "and has seen none",
+                where=name,
+                next_step="call the model once on training data, or load its trained weights",
+            )
