@@ -468,7 +468,8 @@ def _range(flow: Any) -> Mapping[str, Any]:
         if tails is None:
             return {"low": 0.0, "high": 1.0}
         if isinstance(tails, list | tuple):
-            bound = min(bound, float(torch.as_tensor(part.tail_bound).min()))
+            bounds = torch.as_tensor(part.tail_bound, dtype=torch.float64)
+            bound = min(bound, float(bounds.min()))
     return {} if math.isinf(bound) else _entries.bounded(-bound, bound)
 
 
