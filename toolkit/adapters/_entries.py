@@ -24,8 +24,8 @@ def bounded(low: float, high: float) -> dict[str, float]:
     middle = np.float32((low + high) / 2)
     first, last = np.float32(low), np.float32(high)
     return {
-        "low": float(first if first >= low else np.nextafter(first, middle)),
-        "high": float(last if last <= high else np.nextafter(last, middle)),
+        "low": float(first if float(first) >= low else np.nextafter(first, middle)),
+        "high": float(last if float(last) <= high else np.nextafter(last, middle)),
     }
 
 
