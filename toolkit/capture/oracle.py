@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.capture.module import EntryModule, as_tuple, reference_module
+from toolkit.capture.module import as_tuple, reference_module
 from toolkit.core.case import Case
 from toolkit.core.entry import Entry
 
@@ -60,12 +60,23 @@ class Oracle:
     """
 
     def __init__(self, model: nn.Module, entry: Entry, outputs: Sequence[str]) -> None:
-        self.inputs = [item.name for item in entry.inputs]
+        self.entry = entry
         self.outputs = list(outputs)
-        self.eager = reference_module(model, entry)
-        self.double = EntryModule(copy.deepcopy(model).double(), entry.reference or entry.call)
+        self.model = model
+        self.double = copy.deepcopy(model).double()
 
     @torch.no_grad()
+    def exact(self, entry: Entry, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the float64 outputs of any entry of the model."""
+        module = reference_module(self.double, entry)
+        with in_double():
+            return as_tuple(module(*(_doubled(tensor) for tensor in tensors)))
+
+    @torch.no_grad()
+    def eager(self, entry: Entry, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the outputs of any entry of the model in its own precision."""
+        return as_tuple(reference_module(self.model, entry)(*(item.clone() for item in tensors)))
+
     def answer(self, check: str, name: str, inputs: Mapping[str, Tensor], **extra: Any) -> Case:
         """Return a case with the inputs and both answers.
 
@@ -75,14 +86,15 @@ class Oracle:
             inputs: One tensor per graph input.
             extra: Further arrays that the check compares with.
         """
-        tensors = [inputs[key].detach() for key in self.inputs]
-        eager = as_tuple(self.eager(*(tensor.clone() for tensor in tensors)))
-        with in_double():
-            oracle = as_tuple(self.double(*(_doubled(tensor) for tensor in tensors)))
+        tensors = [inputs[item.name].detach() for item in self.entry.inputs]
+        eager, oracle = self.eager(self.entry, tensors), self.exact(self.entry, tensors)
         return Case(
             check,
             name,
-            inputs={key: inputs[key].detach().cpu().numpy() for key in self.inputs},
+            inputs={
+                item.name: tensor.cpu().numpy()
+                for item, tensor in zip(self.entry.inputs, tensors, strict=True)
+            },
             oracle={key: o.cpu().numpy() for key, o in zip(self.outputs, oracle, strict=True)},
             eager={key: e.cpu().numpy() for key, e in zip(self.outputs, eager, strict=True)},
             extra={key: torch.as_tensor(value).numpy() for key, value in extra.items()},

@@ -1,10 +1,11 @@
-"""Inputs that checks ask about: real data, noise, tails and edges."""
+"""Inputs that checks ask about: real data, noise, tails and edges, all inside their domain."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from toolkit.core.entry import Input
+from toolkit.core.signature import folded
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ def noise(source: Source, count: int, *, scale: float = 1.0) -> dict[str, Tensor
             continue
         centre, spread = _moments(source, item)
         values = torch.randn(item.batched(count), generator=draws)
-        samples[item.name] = (centre + scale * spread * values).to(_dtype(item))
+        samples[item.name] = within(item, centre + scale * spread * values)
     return samples
 
 
@@ -62,24 +63,69 @@ def tails(source: Source, count: int) -> dict[str, Tensor]:
 
 
 def edges(source: Source) -> dict[str, Tensor]:
-    """Return constant samples at both zeros, denormals, ones and the data's own extremes."""
+    """Return constant samples at both zeros, denormals, ones, the data's extremes and the bounds.
+
+    Every bound of the domain comes with its neighbour inside.
+    """
     import torch
 
-    samples = {}
-    for item in source.entry.inputs:
-        if not _is_float(item):
-            low, high = item.low or 0, item.high if item.high is not None else 1
-            values: list[float] = [low, high] * ((len(EDGES) + 2) // 2)
-        elif item.kind == "noise" and item.law == "uniform":
-            values = [0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6] * 2
-        else:
-            sample = real(source, 64)[item.name]
-            values = [*EDGES, float(sample.min()), float(sample.max())]
-        column = torch.tensor(values[: len(EDGES) + 2], dtype=_dtype(item))
-        shape = [1] * len(item.shape)
-        shape[item.batch_axis] = len(column)
-        samples[item.name] = column.reshape(shape).expand(item.batched(len(column))).clone()
-    return samples
+    columns = {item.name: _edge_values(source, item) for item in source.entry.inputs}
+    count = max(map(len, columns.values()))
+    rows = torch.arange(count)
+    return {
+        item.name: constant(item, columns[item.name][rows % len(columns[item.name])])
+        for item in source.entry.inputs
+    }
+
+
+def _edge_values(source: Source, item: Input) -> Tensor:
+    import torch
+
+    dtype = _dtype(item)
+    if not _is_float(item):
+        high = 1 if item.high is None else item.high
+        return torch.tensor([int(item.low or 0), int(high)]).to(dtype)
+    if item.kind == "noise" and item.law == "uniform":
+        values = torch.tensor([0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6], dtype=dtype)
+    else:
+        sample = real(source, 64)[item.name]
+        values = torch.tensor([*EDGES, float(sample.min()), float(sample.max())], dtype=dtype)
+    return torch.cat([values[inside(item, values)], *_at_bounds(item)])
+
+
+def _at_bounds(item: Input) -> list[Tensor]:
+    import torch
+
+    found = []
+    for bound, towards in ((item.low, torch.inf), (item.high, -torch.inf)):
+        if bound is not None:
+            at = torch.tensor([bound], dtype=_dtype(item))
+            beside = torch.nextafter(at, torch.full_like(at, towards))
+            found += [at, beside[inside(item, beside)]]
+    return found
+
+
+def constant(item: Input, column: Tensor) -> Tensor:
+    """Return one sample per value of a column `(samples,)`, the same in every element."""
+    shape = [1] * len(item.shape)
+    shape[item.batch_axis] = len(column)
+    return column.reshape(shape).expand(item.batched(len(column))).clone()
+
+
+def inside(item: Input, values: Tensor) -> Tensor:
+    """Return which values lie in the input's domain."""
+    import torch
+
+    good = torch.ones_like(values, dtype=torch.bool)
+    if item.low is not None:
+        good &= values >= item.low
+    return good if item.high is None else good & (values <= item.high)
+
+
+def within(item: Input, values: Tensor) -> Tensor:
+    """Return values in the input's element type, mirrored at the bounds of its domain."""
+    mirrored: Tensor = folded(values.to(_dtype(item)), item.low, item.high)
+    return mirrored
 
 
 def like(item: Input, count: int, draws: torch.Generator) -> Tensor:
@@ -88,16 +134,17 @@ def like(item: Input, count: int, draws: torch.Generator) -> Tensor:
 
     shape = item.batched(count)
     if not _is_float(item):
-        low, high = item.low or 0, item.high
+        high = item.high
         if high is None:
-            high = int(item.value.max()) if item.value is not None else 1
-        return torch.randint(low, high + 1, shape, generator=draws).to(_dtype(item))
+            high = item.value.max() if item.value is not None else 1
+        whole = torch.randint(int(item.low or 0), int(high) + 1, shape, generator=draws)
+        return whole.to(_dtype(item))
     if item.kind == "noise":
-        return law(item.law, shape, draws).to(_dtype(item))
+        return within(item, law(item.law, shape, draws))
     values = torch.randn(shape, generator=draws)
     if item.value is not None and item.value.numel() > 1:
         values = item.value.float().mean() + item.value.float().std() * values
-    return values.to(_dtype(item))
+    return within(item, values)
 
 
 def law(name: str, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
@@ -127,7 +174,8 @@ def _held_out(source: Source, item: Input, count: int) -> Tensor:
     if data is None:
         raise ValueError("the source has no data")
     both = torch.cat([data.test[item.name], data.train[item.name]])
-    return both[torch.arange(count) % len(both)].to(_dtype(item))
+    chosen = both[torch.arange(count) % len(both)].to(_dtype(item))
+    return chosen.clamp(item.low, item.high) if (item.low, item.high) != (None, None) else chosen
 
 
 def _moments(source: Source, item: Input) -> tuple[float, float]:

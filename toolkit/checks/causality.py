@@ -107,9 +107,10 @@ def _other(base: Tensor, item: Input, draws: torch.Generator) -> Tensor:
     import torch
 
     if base.is_floating_point():
-        return base + base.std() * (0.5 + torch.rand(base.shape, generator=draws))
-    span = (item.high or 1) - (item.low or 0) + 1
-    return (base - (item.low or 0) + 1) % span + (item.low or 0)
+        moved = base + base.std() * (0.5 + torch.rand(base.shape, generator=draws))
+        return _draw.within(item, moved)
+    low, high = int(item.low or 0), int(item.high or 1)
+    return (base - low + 1) % (high - low + 1) + low
 
 
 def _protected(output: np.ndarray, axes: tuple[int, ...], chosen: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,10 @@ Kind = Literal["data", "noise", "context", "token", "state"]
 Law = Literal["normal", "uniform", "gumbel"]
 Call = str | Callable[..., Any]
 
-_SPEC = re.compile(r"^(?P<name>[A-Za-z_]\w*):(?P<dtype>\w+)\[(?P<dims>[^\]]*)\]$")
+_SPEC = re.compile(
+    r"^(?P<name>[A-Za-z_]\w*):(?P<dtype>\w+)\[(?P<dims>[^\]]*)\]"
+    r"(?:\s+in\s+\[(?P<low>[^,\]]+),(?P<high>[^,\]]+)\])?$"
+)
 DEFAULT_SIZES = {"batch": (1, 8, 1024), "time": (1, 32, 1024)}
 
 
@@ -27,8 +31,8 @@ class Input:
         dims: One item per axis: a name makes it dynamic, `None` fixes it at the example's size.
         kind: What the input is; `noise` is drawn by the caller.
         law: Distribution of noise.
-        low: Smallest valid integer.
-        high: Largest valid integer.
+        low: Smallest valid value; every draw of a check stays inside.
+        high: Largest valid value.
         dtype: Filled from `value`; needed where there is none.
         shape: Filled from `value`; needed where there is none.
     """
@@ -38,8 +42,8 @@ class Input:
     dims: tuple[str | None, ...] = ()
     kind: Kind = "data"
     law: Law = "normal"
-    low: int | None = None
-    high: int | None = None
+    low: float | None = None
+    high: float | None = None
     dtype: str = ""
     shape: tuple[int, ...] = ()
 
@@ -54,6 +58,19 @@ class Input:
                 f"input {self.name!r} names {len(self.dims)} dimensions but has {len(self.shape)}",
                 where=f"shape {list(self.shape)}, dims {list(self.dims)}",
                 next_step="give one name or None per axis",
+            )
+        self._check_domain()
+
+    def _check_domain(self) -> None:
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        real = self.dtype.startswith(("float", "bfloat"))
+        fits = all(math.isfinite(b) and (real or b == int(b)) for b in bounds)
+        if not fits or bounds != sorted(bounds):
+            raise UsageError(
+                f"input {self.name!r} cannot run from {self.low} to {self.high}",
+                where=f"element type {self.dtype or 'unknown'}",
+                next_step="give finite bounds, the smaller first; whole ones for integers; "
+                "none where it is unbounded",
             )
 
     @property
@@ -70,6 +87,8 @@ class Input:
     def parse(cls, spec: str) -> Input:
         """Read `name:dtype[batch,8]`; a word is a dynamic dimension, a number a fixed one.
 
+        A domain may follow: `x:float32[batch,8] in [0,1]`; an infinite bound is none.
+
         Raises:
             UsageError: The text is not of that form.
         """
@@ -84,7 +103,25 @@ class Input:
             int(word) if word.isdigit() else DEFAULT_SIZES.get(word, (1, 8, 64))[1]
             for word in words
         )
-        return cls(match["name"], dims=dims, dtype=match["dtype"], shape=shape)
+        low, high = (_bound(match[side], spec) for side in ("low", "high"))
+        return cls(match["name"], dims=dims, dtype=match["dtype"], shape=shape, low=low, high=high)
+
+
+def _bound(text: str | None, spec: str) -> float | None:
+    """Return a bound of a domain: an integer where it is written as one; nothing if infinite."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UsageError(
+            f"cannot read the bound {text.strip()!r}",
+            where=spec,
+            next_step="write it like 'x:float32[batch,8] in [0,1]'",
+        ) from error
+    if math.isinf(value):
+        return None
+    return int(value) if text.strip().lstrip("+-").isdigit() else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +136,7 @@ class Entry:
         reference: The plain form of `call`, where `call` is a faster equal one; the oracle runs it.
         units: Unit of each output's error (`nats`, `accuracy`, `psnr`, `index`, else `absolute`).
         ranges: Per dynamic dimension: minimum, typical, maximum and, optionally, a multiple.
+        family: Family of a model that has no attribute `family` itself (`flow`).
     """
 
     name: str
@@ -108,6 +146,7 @@ class Entry:
     reference: Call | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    family: str = ""
 
     def range_of(self, dim: str) -> tuple[int, int, int, int]:
         """Return minimum, typical, maximum and multiple of a dynamic dimension."""

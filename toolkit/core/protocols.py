@@ -150,6 +150,9 @@ class Source:
         samples: How many samples the main case holds.
         seed: Seed of every draw.
         answer: Inputs to a case with the oracle's and eager's outputs.
+        entries: Every entry that is exported from the model, this one among them.
+        exact: Any entry and its tensors to its float64 outputs.
+        eager: Any entry and its tensors to its outputs in the model's own precision.
     """
 
     entry: Entry
@@ -159,6 +162,9 @@ class Source:
     samples: int
     seed: int
     answer: Callable[..., Case]
+    entries: Sequence[Entry]
+    exact: Callable[[Entry, Sequence[Tensor]], tuple[Tensor, ...]]
+    eager: Callable[[Entry, Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+def folded(values: Any, low: float | None, high: float | None) -> Any:
+    """Return an array or a tensor with what lies outside [low, high] mirrored at the bounds.
+
+    Mirroring keeps draws spread out where clipping would pile them up at the bounds.
+    """
+    if low is None and high is None:
+        return values
+    if low is None:
+        values = high - abs(high - values)
+    elif high is None:
+        values = low + abs(values - low)
+    elif low < high:
+        width = high - low
+        values = high - abs((values - low) % (2 * width) - width)
+    return values.clip(low, high)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output of a graph.
@@ -16,8 +33,8 @@ class TensorSpec:
         dims: Per axis a size, or the name of a dynamic dimension.
         kind: `data`, `noise`, `context`, `token` or `state` for inputs; `output` for outputs.
         law: Distribution of noise; empty for the rest.
-        low: Smallest valid integer.
-        high: Largest valid integer.
+        low: Smallest valid value.
+        high: Largest valid value.
         unit: Unit in which an output is judged.
         fixed_batch: Axis of the batch where every dimension is fixed.
     """
@@ -27,8 +44,8 @@ class TensorSpec:
     dims: tuple[int | str, ...]
     kind: str = "data"
     law: str = ""
-    low: int | None = None
-    high: int | None = None
+    low: float | None = None
+    high: float | None = None
     unit: str = "absolute"
     fixed_batch: int = 0
 

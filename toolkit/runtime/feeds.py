@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.core.errors import UsageError
-from toolkit.core.signature import Signature, TensorSpec
+from toolkit.core.signature import Signature, TensorSpec, folded
 from toolkit.runtime.strict import nearest, shown
 
 Arrays = dict[str, np.ndarray]
@@ -23,7 +23,7 @@ def bind(signature: Signature, values: Sequence[Any], named: Mapping[str, Any]) 
         named: Arrays by input name.
 
     Raises:
-        UsageError: A name, dtype, shape or integer range does not fit.
+        UsageError: A name, dtype, shape or range does not fit.
     """
     names = [spec.name for spec in signature.inputs]
     if len(values) > len(names):
@@ -116,12 +116,15 @@ def _check_axis(
 def _check_range(spec: TensorSpec, array: np.ndarray, where: str) -> None:
     if (spec.low is None and spec.high is None) or not array.size:
         return
-    low, high = int(array.min()), int(array.max())
-    if (spec.low is not None and low < spec.low) or (spec.high is not None and high > spec.high):
+    # NaN compares as outside. Bounds of floats are compared in the array's own precision.
+    low, high = array.min(), array.max()
+    above = spec.low is None or low >= spec.low
+    below = spec.high is None or high <= spec.high
+    if not (above and below):
         raise UsageError(
             f"values run from {low} to {high}, the graph takes {spec.low} to {spec.high}",
             where=where,
-            next_step="check how the integers were made",
+            next_step="check how the values were made",
         )
 
 
@@ -136,16 +139,30 @@ def draw_noise(signature: Signature, *, seed: int = 0, **sizes: int) -> Arrays:
     Raises:
         UsageError: A dynamic dimension has no size.
     """
+    noise = [spec for spec in signature.inputs if spec.kind == "noise"]
+    return _draw(signature, noise, seed, sizes)
+
+
+def draw_inputs(signature: Signature, *, seed: int = 0, **sizes: int) -> Arrays:
+    """Draw every input of an entry: by its law or from its range, else normal, in its domain.
+
+    Arguments:
+        signature: The entry's signature.
+        seed: Seed of the generator.
+        sizes: Size of each dynamic dimension, such as `batch=16`.
+
+    Raises:
+        UsageError: A dynamic dimension has no size.
+    """
+    return _draw(signature, signature.inputs, seed, sizes)
+
+
+def _draw(
+    signature: Signature, specs: Sequence[TensorSpec], seed: int, sizes: Mapping[str, int]
+) -> Arrays:
     generator = np.random.default_rng(seed)
-    laws: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
-        "normal": generator.standard_normal,
-        "uniform": generator.random,
-        "gumbel": lambda shape: generator.gumbel(size=shape),
-    }
     drawn: Arrays = {}
-    for spec in signature.inputs:
-        if spec.kind != "noise":
-            continue
+    for spec in specs:
         missing = [dim for dim in spec.dims if isinstance(dim, str) and dim not in sizes]
         if missing:
             raise UsageError(
@@ -154,5 +171,19 @@ def draw_noise(signature: Signature, *, seed: int = 0, **sizes: int) -> Arrays:
                 next_step=f"say {missing[0]}=16",
             )
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims)
-        drawn[spec.name] = laws[spec.law or "normal"](shape).astype(spec.dtype)
+        drawn[spec.name] = _drawn(spec, shape, generator)
     return drawn
+
+
+def _drawn(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind in "iub":
+        low, high = int(spec.low or 0), 1 if spec.high is None else int(spec.high)
+        return generator.integers(low, high, shape, dtype=dtype, endpoint=True)
+    laws: dict[str, Callable[..., np.ndarray]] = {
+        "normal": generator.normal,
+        "uniform": generator.uniform,
+        "gumbel": generator.gumbel,
+    }
+    values: np.ndarray = laws[spec.law or "normal"](size=shape).astype(dtype)
+    return np.asarray(folded(values, spec.low, spec.high))

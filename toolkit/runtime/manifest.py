@@ -30,7 +30,7 @@ DTYPES = frozenset(
 _ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KINDS = frozenset({"data", "noise", "context", "token", "state", "output"})
-_OPTIONAL_INTEGER = (int, type(None))
+_OPTIONAL_NUMBER = (int, float, type(None))
 
 
 def render(table: Mapping[str, Any]) -> bytes:
@@ -227,7 +227,7 @@ def parse_signature(table: Any, *, where: str) -> Signature:
 def _spec(item: Any, where: str) -> None:
     fields = _take(
         item, where, name=str, dtype=str, dims=list, kind=str, law=str,
-        low=_OPTIONAL_INTEGER, high=_OPTIONAL_INTEGER, unit=str, fixed_batch=int,
+        low=_OPTIONAL_NUMBER, high=_OPTIONAL_NUMBER, unit=str, fixed_batch=int,
     )  # fmt: skip
     dims_good = all(
         (type(dim) is int and dim >= 0) or (isinstance(dim, str) and dim) for dim in fields["dims"]
@@ -238,5 +238,12 @@ def _spec(item: Any, where: str) -> None:
         and fields["law"] in ("", "normal", "uniform", "gumbel")
     )
     axis_good = 0 <= fields["fixed_batch"] < max(1, len(fields["dims"]))
-    if not words_good or not dims_good or not axis_good:
+    if not words_good or not dims_good or not axis_good or not _domain_good(fields):
         raise refusal(f"the signature of {shown(fields['name'])!r} is malformed", where)
+
+
+def _domain_good(fields: dict[str, Any]) -> bool:
+    """Return whether the bounds are in order, and whole where the values are."""
+    bounds = [bound for bound in (fields["low"], fields["high"]) if bound is not None]
+    whole = fields["dtype"].startswith("float") or all(type(bound) is int for bound in bounds)
+    return whole and bounds == sorted(bounds)

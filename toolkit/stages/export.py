@@ -89,7 +89,7 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Ou
     results = export_entries(
         model, entries_of(model, recipe), folder, recipe, data=load_data(recipe), progress=progress
     )
-    return summary(results, folder, getattr(model, "family", ""))
+    return summary(results, folder)
 
 
 def export_entries(
@@ -114,11 +114,11 @@ def export_entries(
     results = {}
     for entry in entries:
         progress(entry.name)
-        results[entry.name] = _export(model, entry, folder, recipe, data)
+        results[entry.name] = _export(model, entry, entries, folder, recipe, data)
     return results
 
 
-def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Outcome:
+def summary(results: dict[str, Exported], folder: RunFolder) -> Outcome:
     """Return the stage's outcome: failed, with every reason, where an entry failed."""
     failed = [f"{name}: {r.outcome.reason}" for name, r in results.items() if not r.outcome.ok]
     files = [
@@ -130,7 +130,7 @@ def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Out
     entries = {name: result.detail for name, result in results.items() if result.outcome.ok}
     detail = {
         "files": files,
-        "family": family,
+        "family": next((item["signature"]["family"] for item in entries.values()), ""),
         "entries": entries,
         "failed": {name: r.outcome.reason for name, r in results.items() if not r.outcome.ok},
     }
@@ -138,12 +138,17 @@ def summary(results: dict[str, Exported], folder: RunFolder, family: str) -> Out
 
 
 def _export(
-    model: nn.Module, entry: Entry, folder: RunFolder, recipe: Recipe, data: Data | None
+    model: nn.Module,
+    entry: Entry,
+    entries: Sequence[Entry],
+    folder: RunFolder,
+    recipe: Recipe,
+    data: Data | None,
 ) -> Exported:
     from toolkit.capture.capture import capture
 
     path = folder.entry(entry.name) / FILE
-    judge = _Judge(model, entry, recipe, data)
+    judge = _Judge(model, entry, entries, recipe, data)
     try:
         captured = capture(
             model,
@@ -153,6 +158,7 @@ def _export(
             static=recipe.export.static,
             strategies=recipe.export.strategies,
             judge=judge,
+            timeout=recipe.export.timeout,
         )
     except ToolkitError as error:
         for stale in (path, path.with_name(GOLDEN)):
@@ -171,8 +177,16 @@ def _export(
 class _Judge:
     """Say what is wrong with a captured file; make the golden cases on the first call."""
 
-    def __init__(self, model: nn.Module, entry: Entry, recipe: Recipe, data: Data | None) -> None:
-        self.model, self.entry, self.recipe, self.data = model, entry, recipe, data
+    def __init__(
+        self,
+        model: nn.Module,
+        entry: Entry,
+        entries: Sequence[Entry],
+        recipe: Recipe,
+        data: Data | None,
+    ) -> None:
+        self.model, self.entry, self.entries = model, entry, entries
+        self.recipe, self.data = recipe, data
         self.cases: list[Case] = []
 
     def __call__(self, path: Path, signature: Signature) -> str:
@@ -216,6 +230,9 @@ class _Judge:
             samples=self._samples(signature),
             seed=self.recipe.seed,
             answer=oracle.answer,
+            entries=self.entries,
+            exact=oracle.exact,
+            eager=oracle.eager,
         )
         return [case for _, check in registry.checks.items() for case in check.prepare(source)]
 
@@ -262,6 +279,6 @@ def export(
     plain = [plain_entry(model, entry) for entry in entries]
     with run_folder.locked():
         results = export_entries(model, plain, run_folder, recipe, data=data)
-        outcome = summary(results, run_folder, getattr(model, "family", ""))
+        outcome = summary(results, run_folder)
         record_stage(run_folder, "export", recipe, outcome)
     return results

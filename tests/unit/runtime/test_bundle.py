@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from toolkit.core.errors import IntegrityError, UsageError
@@ -251,6 +252,30 @@ def test_91_another_schema_is_refused(
 def test_92_another_checksum_is_refused(record: Any, unpacked: Path, edit: Any) -> None:
     edit(lambda table: table["files"].update({MODEL: record}))
     with pytest.raises(IntegrityError, match=r"manifest|malformed"):
+        load(unpacked)
+
+
+def bounded(entry: str, **bounds: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda table: table["entries"][entry]["signature"]["inputs"][0].update(bounds)
+
+
+def test_a_bundle_carries_the_domain_of_its_inputs(unpacked: Path, edit: Any) -> None:
+    x = np.zeros((1, 4), np.float32)
+    assert load(unpacked).log_prob(x + 9).shape == (1,)
+    edit(bounded("log_prob", low=-0.5, high=3))
+    session = load(unpacked)
+    assert session.log_prob(x).shape == (1,)
+    with pytest.raises(UsageError, match=r"the graph takes -0\.5 to 3"):
+        session.log_prob(x + 9)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"low": 1.0, "high": 0.5}, {"low": "0"}, {"low": True}, {"dtype": "int64", "high": 1.5}],
+)
+def test_a_malformed_domain_is_refused(bounds: dict, unpacked: Path, edit: Any) -> None:
+    edit(bounded("log_prob", **bounds))
+    with pytest.raises(IntegrityError, match=r"malformed|wrong type"):
         load(unpacked)
 
 

@@ -1,4 +1,4 @@
-"""Feeds against signatures: shared dimensions, multiples, integer ranges."""
+"""Feeds against signatures: shared dimensions, multiples, ranges and draws inside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from toolkit.core.errors import UsageError
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.runtime.feeds import bind, describe, draw_noise
+from toolkit.runtime.feeds import bind, describe, draw_inputs, draw_noise
 
 SIGNATURE = Signature(
     "generate",
@@ -57,3 +57,40 @@ def test_noise_follows_its_law(law: str, mean: float, variance: float) -> None:
     error = 5 * np.sqrt(variance / drawn.size)
     assert abs(drawn.mean() - mean) < error
     assert abs(drawn.var() - variance) < 0.05 * max(variance, 0.2)
+
+
+DOMAINS = Signature(
+    "log_prob",
+    "flow",
+    (
+        TensorSpec("x", "float32", ("batch", 2), low=-0.1, high=0.7),
+        TensorSpec("z", "float32", ("batch", 2), kind="noise", law="gumbel", low=0, high=None),
+        TensorSpec("half", "float16", ("batch", 2), kind="context", high=0.1),
+        TensorSpec("label", "int64", ("batch",), kind="context", low=3, high=5),
+        TensorSpec("flag", "bool", ("batch",), kind="context"),
+    ),
+    (),
+)
+
+
+def test_every_draw_stays_inside_its_domain_and_is_taken_back() -> None:
+    drawn = draw_inputs(DOMAINS, batch=2048)
+    assert list(bind(DOMAINS, (), drawn)) == ["x", "z", "half", "label", "flag"]
+    assert drawn["x"].min() < 0 < 0.6 < drawn["x"].max()
+    assert set(np.unique(drawn["label"])) == {3, 4, 5}
+    assert drawn["flag"].dtype == bool
+    assert np.array_equal(draw_noise(DOMAINS, batch=64)["z"] >= 0, np.ones((64, 2), bool))
+
+
+@pytest.mark.parametrize("value", [np.nextafter(np.float32(0.7), np.float32(1)), -0.2, np.nan])
+def test_a_float_outside_its_domain_is_refused(value: float) -> None:
+    drawn = draw_inputs(DOMAINS, batch=2)
+    drawn["x"][0, 0] = value
+    with pytest.raises(UsageError, match=r"the graph takes -0\.1 to 0\.7"):
+        bind(DOMAINS, (), drawn)
+
+
+def test_a_float_at_its_bound_is_taken() -> None:
+    drawn = draw_inputs(DOMAINS, batch=2)
+    drawn["x"][0] = [np.float32(-0.1), np.float32(0.7)]
+    assert bind(DOMAINS, (), drawn)

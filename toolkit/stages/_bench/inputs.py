@@ -9,6 +9,7 @@ from toolkit.core.case import load_cases
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.signature import Signature, TensorSpec
+from toolkit.runtime.feeds import draw_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,32 +70,9 @@ def signature_of(folder: RunFolder, entry: str) -> Signature:
 
 def draw(signature: Signature, *, batch: int, seed: int = 0) -> Arrays:
     """Draw every input by its kind, law and range; dynamic dimensions but the batch are typical."""
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    typical = {name: sizes[1] for name, sizes in signature.ranges.items()} | {BATCH: batch}
-    return {
-        spec.name: _drawn(
-            spec,
-            tuple(size if isinstance(size, int) else typical.get(size, 8) for size in spec.dims),
-            generator,
-        )
-        for spec in signature.inputs
-    }
-
-
-def _drawn(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-    import numpy as np
-
-    dtype = np.dtype(spec.dtype)
-    if dtype.kind in "iu":
-        low, high = spec.low or 0, 1 if spec.high is None else spec.high
-        return generator.integers(low, high, shape, dtype=dtype, endpoint=True)
-    if dtype.kind == "b":
-        return generator.integers(0, 1, shape, endpoint=True).astype(dtype)
-    draw_law = getattr(generator, spec.law or "normal")
-    drawn: np.ndarray = draw_law(size=shape)
-    return drawn.astype(dtype)
+    named = (dim for spec in signature.inputs for dim in spec.dims if isinstance(dim, str))
+    sizes = {dim: signature.ranges[dim][1] if dim in signature.ranges else 8 for dim in named}
+    return draw_inputs(signature, seed=seed, **{**sizes, BATCH: batch})
 
 
 def _resized(array: np.ndarray, spec: TensorSpec, batch: int) -> np.ndarray:
