@@ -14,19 +14,28 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from toolkit.capture.dynamo import export_dynamo
+from toolkit.capture.dynamo import Translated, export_dynamo
 from toolkit.capture.finish import finish, signature_of
-from toolkit.capture.fold import Folding
+from toolkit.capture.initialised import check_initialised
+from toolkit.capture.limit import time_limit
 from toolkit.capture.module import as_tuple, entry_module, output_names
 from toolkit.capture.preserve import preserved, without_validation
+from toolkit.capture.recorded import export_recorded
+from toolkit.capture.replace import replaced
+from toolkit.capture.survey import stumbles
 from toolkit.capture.torchscript import export_torchscript
+from toolkit.capture.vary import sizes_of, varied
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, ToolkitError, UsageError
 from toolkit.core.files import write_bytes
 from toolkit.core.quiet import quietly
 from toolkit.core.signature import Signature
 
-STRATEGIES = {"dynamo": export_dynamo, "torchscript": export_torchscript}
+STRATEGIES = {
+    "dynamo": export_dynamo,
+    "record": export_recorded,
+    "torchscript": export_torchscript,
+}
 SMALLEST_EXAMPLE = 2
 
 Judge = Callable[[Path, Signature], str]
@@ -57,15 +66,18 @@ class Captured:
         signature: What the graph takes and gives.
         strategy: The winner.
         attempts: Every strategy, in order.
-        folding: What parameter folding did.
-        opset: ONNX operator-set version of the graph.
+        made: The graph, what folding did, guards and loops.
     """
 
     signature: Signature
     strategy: str
     attempts: tuple[Attempt, ...]
-    folding: Folding
-    opset: int
+    made: Translated
+
+    @property
+    def opset(self) -> int:
+        """ONNX operator-set version of the graph."""
+        return int(self.made.graph.opset_imports[""])
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
@@ -73,7 +85,9 @@ class Captured:
             "signature": self.signature.as_dict(),
             "strategy": self.strategy,
             "attempts": [asdict(attempt) for attempt in self.attempts],
-            "folded": asdict(self.folding),
+            "folded": asdict(self.made.folding),
+            "guards": [asdict(item) for item in self.made.guards],
+            "loops": list(self.made.loops),
             "opset": self.opset,
         }
 
@@ -87,6 +101,7 @@ def capture(
     static: bool = False,
     strategies: Sequence[str] = tuple(STRATEGIES),
     judge: Judge | None = None,
+    timeout: float = 0.0,
 ) -> Captured:
     """Write one entry's ONNX file by the first strategy whose graph the judge accepts.
 
@@ -98,9 +113,12 @@ def capture(
         static: Fix every dimension at the example's size.
         strategies: Names, in the order they are tried.
         judge: Says what is wrong with a written file, or nothing; `None` accepts every graph.
+        timeout: Seconds for all strategies together; 0 for no limit.
 
     Raises:
-        ExportError: No strategy gave a graph that passes; every reason is in the message.
+        TimedOut: The time is over.
+        ExportError: A layer is not initialised, or no strategy gave a graph that passes; every
+            reason is in the message.
         UsageError: The entry's call, inputs or outputs do not fit the model.
     """
     unknown = [name for name in strategies if name not in STRATEGIES]
@@ -108,35 +126,61 @@ def capture(
         raise UsageError(
             f"no strategy is called {unknown[0]!r}", next_step="known: " + ", ".join(STRATEGIES)
         )
-    attempts: list[Attempt] = []
-    with preserved(model), without_validation(), quiet():
+    limit = time_limit(timeout, f"exporting the entry {entry.name!r}")
+    with preserved(model), without_validation(), quiet(), limit:
         inputs = [example(item) for item in entry.inputs]
-        outputs = probe_outputs(model, entry, inputs)
         module = entry_module(model, entry)
-        for position, name in enumerate(strategies):
-            start = perf_counter()
-            try:
-                with preserved(model):
-                    graph, folding = STRATEGIES[name](
-                        module, entry, inputs, outputs, opset=opset, static=static
-                    )
-                finish(graph, entry, static=static)
-            except Exception as error:  # noqa: BLE001  (any failure is this strategy's reason)
-                attempts.append(Attempt(name, "failed", _reason(error), perf_counter() - start))
-                continue
-            seconds = perf_counter() - start
-            signature = signature_of(graph, entry, getattr(model, "family", ""))
-            reason = _write_if_accepted(graph, path, signature, judge)
-            attempts.append(Attempt(name, "failed" if reason else "ok", reason, seconds))
-            if reason:
-                continue
+        check_initialised(module, inputs, varied(entry, inputs, sizes_of(entry, inputs), seed=1))
+        outputs = probe_outputs(model, entry, inputs)
+
+        def make(name: str) -> Translated:
+            with preserved(model):
+                made = STRATEGIES[name](module, entry, inputs, outputs, opset=opset, static=static)
+            finish(made.graph, entry, static=static)
+            return made
+
+        with replaced(module, inputs):
+            order = _ordered(strategies, module, inputs)
+            return _first_accepted(order, make, entry, path, judge, getattr(model, "family", ""))
+
+
+def _first_accepted(
+    strategies: Sequence[str],
+    make: Callable[[str], Translated],
+    entry: Entry,
+    path: Path,
+    judge: Judge | None,
+    family: str,
+) -> Captured:
+    """Try strategies until the judge accepts one's graph."""
+    attempts: list[Attempt] = []
+    for position, name in enumerate(strategies):
+        start = perf_counter()
+        try:
+            made = make(name)
+        except Exception as error:  # noqa: BLE001  (any failure is this strategy's reason)
+            attempts.append(Attempt(name, "failed", _reason(error), perf_counter() - start))
+            continue
+        seconds = perf_counter() - start
+        signature = signature_of(made.graph, entry, family)
+        reason = _write_if_accepted(made.graph, path, signature, judge)
+        attempts.append(Attempt(name, "failed" if reason else "ok", reason, seconds))
+        if not reason:
             attempts += [
                 Attempt(other, "skipped", f"not needed: {name} passed parity", 0.0)
                 for other in strategies[position + 1 :]
             ]
-            version = int(graph.opset_imports.get("", opset))
-            return Captured(signature, name, tuple(attempts), folding, version)
+            return Captured(signature, name, tuple(attempts), made)
     raise _failure(entry, attempts)
+
+
+def _ordered(strategies: Sequence[str], module: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
+    """Return the strategies, recording before tracing where tracing would stumble."""
+    order = list(strategies)
+    if {"dynamo", "record"} <= set(order) and stumbles(module, inputs):
+        order.remove("record")
+        order.insert(order.index("dynamo"), "record")
+    return order
 
 
 def _write_if_accepted(

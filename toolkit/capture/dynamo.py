@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from onnxscript.optimizer import optimize_ir
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from toolkit.capture.finish import source_line
+from toolkit.capture.finish import place
 from toolkit.capture.fold import FREE_BYTES, Folding, fold_parameters
+from toolkit.capture.guards import Specialised
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
 from toolkit.lowerings import table
 
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a strategy made.
+
+    Arguments:
+        graph: The ONNX graph.
+        folding: What parameter folding did.
+        guards: The reads of values on which the graph was specialised.
+        loops: Iterations of each loop that was found and kept as a loop.
+    """
+
+    graph: ir.Model
+    folding: Folding
+    guards: tuple[Specialised, ...] = ()
+    loops: tuple[int, ...] = ()
 
 
 def export_dynamo(
@@ -30,8 +49,8 @@ def export_dynamo(
     *,
     opset: int,
     static: bool,
-) -> tuple[ir.Model, Folding]:
-    """Return an entry's graph and what was folded.
+) -> Translated:
+    """Return an entry's graph.
 
     Arguments:
         module: The entry's module in evaluation mode.
@@ -44,6 +63,19 @@ def export_dynamo(
     Raises:
         Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
     """
+    return Translated(*translate(module, entry, inputs, outputs, opset=opset, static=static))
+
+
+def translate(
+    module: nn.Module,
+    entry: Entry,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+    static: bool,
+) -> tuple[ir.Model, Folding]:
+    """Capture a module with torch.export, fold its parameters, and translate it to ONNX."""
     torch._dynamo.reset()  # noqa: SLF001  (its caches make a later dynamic export silently static)
     shapes = None if static else (dynamic_shapes(entry),)
     with torch.no_grad():
@@ -81,15 +113,9 @@ def unsupported(program: ExportedProgram, error: Exception) -> ExportError:
     node = next((n for n in nodes if stem in str(n.target)), None)
     return ExportError(
         f"no lowering for the operator {name}",
-        where=_place(node.meta) if node is not None else "",
+        where=place(node.meta) if node is not None else "",
         next_step="replace the operator, or add toolkit/lowerings/<operator>.py",
     )
-
-
-def _place(meta: dict[str, Any]) -> str:
-    stack = meta.get("nn_module_stack") or {}
-    path = list(stack.values())[-1][0] if stack else ""
-    return ", ".join(part for part in (path, source_line(meta.get("stack_trace") or "")) if part)
 
 
 def _chain(error: BaseException | None) -> str:

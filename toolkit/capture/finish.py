@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import onnx_ir as ir
 
@@ -16,6 +17,14 @@ MODULE = "toolkit.module"
 SOURCE = "toolkit.source"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACE = "pkg.torch.onnx.stack_trace"
+RANDOM = (
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
 _OWN = re.compile(r"toolkit/capture/|torch/(nn|fx|_)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 
@@ -29,8 +38,9 @@ def finish(model: ir.Model, entry: Entry, *, static: bool) -> None:
         static: Whether every dimension was asked to be fixed.
 
     Raises:
-        ExportError: A requested dynamic dimension turned static.
+        ExportError: A requested dynamic dimension turned static, or the graph draws random numbers.
     """
+    _check_deterministic(model)
     _name_dimensions(model, entry)
     if not static:
         check_dynamic(model, entry)
@@ -44,6 +54,16 @@ def finish(model: ir.Model, entry: Entry, *, static: bool) -> None:
     model.graph.metadata_props.clear()
     model.graph.name = entry.name
     model.producer_name, model.producer_version = "toolkit", ""
+
+
+def _check_deterministic(model: ir.Model) -> None:
+    for node in model.graph.all_nodes():
+        if node.op_type in RANDOM:
+            raise ExportError(
+                f"the graph draws random numbers ({node.op_type})",
+                where=source_line(node.metadata_props.get(_TRACE, "")),
+                next_step="pass the numbers as an input of kind noise",
+            )
 
 
 def check_dynamic(model: ir.Model, entry: Entry) -> None:
@@ -114,6 +134,14 @@ def source_line(trace: str) -> str:
         return ""
     file, line, function = frames[-1]
     return f"{'/'.join(file.split('/')[-2:])}:{line} in {function}"
+
+
+def place(meta: Mapping[str, Any]) -> str:
+    """Return the module path and the Python line of a torch graph's node, from its `meta`."""
+    stack = meta.get("nn_module_stack") or {}
+    path = list(stack.values())[-1][0].removeprefix("model.") if stack else ""
+    parts = (path and f"module {path}", source_line(meta.get("stack_trace") or ""))
+    return ", ".join(part for part in parts if part)
 
 
 def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:

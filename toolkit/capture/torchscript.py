@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from toolkit.capture.dynamo import Translated
 from toolkit.capture.fold import Folding
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
@@ -27,7 +28,7 @@ def export_torchscript(
     *,
     opset: int,
     static: bool,
-) -> tuple[ir.Model, Folding]:
+) -> Translated:
     """Return an entry's graph; the arguments are those of the dynamo strategy.
 
     Raises:
@@ -52,7 +53,8 @@ def export_torchscript(
             do_constant_folding=True,
             verbose=False,
         )
-    return ir.from_proto(onnx.load_model_from_string(buffer.getvalue())), Folding(0, 0, 0)
+    graph = ir.from_proto(onnx.load_model_from_string(buffer.getvalue()))
+    return Translated(graph, Folding(0, 0, 0))
 
 
 @contextlib.contextmanager

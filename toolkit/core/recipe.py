@@ -57,7 +57,8 @@ class ExportSection(Section):
     entries: list[str] = []
     inputs: list[str] = []
     static: bool = False
-    strategies: list[str] = ["dynamo", "torchscript"]
+    strategies: list[str] = ["dynamo", "record", "torchscript"]
+    timeout: float = Field(default=600.0, ge=0)
 
 
 class OptimizeSection(Section):

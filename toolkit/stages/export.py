@@ -146,10 +146,12 @@ def _export(
     data: Data | None,
 ) -> Exported:
     from toolkit.capture.capture import capture
+    from toolkit.capture.noise import with_noise
 
     path = folder.entry(entry.name) / FILE
-    judge = _Judge(model, entry, entries, recipe, data)
     try:
+        entry = with_noise(model, entry)
+        judge = _Judge(model, entry, entries, recipe, data)
         captured = capture(
             model,
             entry,

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from toolkit.capture.capture import capture
-from toolkit.capture.fold import FREE_BYTES
+from toolkit.capture.fold import FREE_BYTES, fold_parameters
 from toolkit.core.entry import Entry, Input
+from toolkit.core.errors import ExportError
 
 EXAMPLE = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 ENTRY = Entry("forward", inputs=[Input("x", EXAMPLE, ("batch", None))], outputs=["y"])
@@ -66,7 +67,7 @@ def test_linear_algebra_and_masks_become_constants(tmp_path: Path) -> None:
     captured = capture(model, ENTRY, tmp_path / "m.onnx")
     graph = load(tmp_path / "m.onnx").graph
     assert sorted(node.op_type for node in graph.node) == ["Add", "MatMul", "Mul"]
-    assert captured.folding.constants == 3
+    assert captured.made.folding.constants == 3
     assert captured.strategy == "dynamo"
 
 
@@ -84,16 +85,22 @@ def test_a_fold_that_would_grow_the_model_is_not_taken(tmp_path: Path) -> None:
     model = LowRank().eval()
     assert FREE_BYTES < 8 * 8192 * 4
     captured = capture(model, ENTRY, tmp_path / "m.onnx")
-    assert captured.folding.kept == 1
+    assert captured.made.folding.kept == 1
     largest = max(
         numpy_helper.to_array(item).size for item in load(tmp_path / "m.onnx").graph.initializer
     )
     assert largest == 8192
 
 
-def test_random_operators_are_not_folded(tmp_path: Path) -> None:
-    captured = capture(Dithered().eval(), ENTRY, tmp_path / "m.onnx", judge=lambda *_: "")
-    assert captured.folding.constants == 0
+def test_random_operators_are_not_folded() -> None:
+    program = torch.export.export(Dithered().eval(), (ENTRY.inputs[0].value,), strict=False)
+    assert fold_parameters(program).constants == 0
+
+
+def test_a_graph_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as caught:
+        capture(Dithered().eval(), ENTRY, tmp_path / "m.onnx")
+    assert caught.value.where.count("random numbers") == 3
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])

@@ -1,0 +1,170 @@
+"""The strategy for code that tracing cannot follow: record real calls, and export what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from toolkit.capture.dynamo import Translated, translate
+from toolkit.capture.guards import specialised
+from toolkit.capture.module import EntryModule
+from toolkit.capture.record import Recording, guard, record
+from toolkit.capture.unify import spell, unify
+from toolkit.capture.vary import SCALES, sizes_of, varied
+from toolkit.core.entry import Entry
+from toolkit.core.errors import ExportError
+
+FIRST_SIZE = 6
+STEP = 4
+
+
+class Program(nn.Module):
+    """A recorded graph as a module that torch.export traces node by node.
+
+    Arguments:
+        graph: Its `get_attr` nodes name the constants.
+        constants: Tensors by name.
+    """
+
+    def __init__(self, graph: fx.Graph, constants: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        root = nn.Module()
+        for name in {str(node.target) for node in graph.nodes if node.op == "get_attr"}:
+            root.register_buffer(name, constants[name])
+        self.recorded = fx.GraphModule(root, graph)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Run the graph; a tracer's nodes keep the recorded lines and module paths."""
+        result: tuple[Tensor, ...] = fx.Interpreter(self.recorded).run(*tensors)
+        return result
+
+
+def export_recorded(
+    module: EntryModule,
+    entry: Entry,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+    static: bool,
+) -> Translated:
+    """Return an entry's graph; the arguments are those of the dynamo strategy.
+
+    Raises:
+        ExportError: The code draws random numbers, bakes values or sizes into the graph, or takes
+            branches that cannot be proven.
+        Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
+    """
+    with torch.random.fork_rng(), torch.no_grad():
+        given, recordings, sizes = _recordings(module, entry, inputs, static=static)
+        program = unified(recordings, sizes, entry)
+        _check_fills(program, recordings, given)
+        guards = specialised(module, program, entry, given, recordings)
+        graph, folding = translate(program, entry, given, outputs, opset=opset, static=static)
+    return Translated(graph, folding, guards)
+
+
+def _recordings(
+    module: EntryModule, entry: Entry, inputs: Sequence[Tensor], *, static: bool
+) -> tuple[list[Tensor], list[Recording], list[dict[str, int]]]:
+    """Record at a first set of sizes, then with each dimension changed; values differ each time."""
+    base = sizes_of(entry, inputs)
+    if not static:
+        base = {
+            name: _rounded(entry, name, FIRST_SIZE + 5 * position)
+            for position, name in enumerate(base)
+        }
+    given, first, scale = _mixed(module, entry, inputs, base)
+    changed = [base]
+    if not static:
+        changed = [
+            {**base, name: _rounded(entry, name, size + STEP)} for name, size in base.items()
+        ] or [base]
+    recordings = [first]
+    for seed, sizes in enumerate(changed, 1):
+        values = varied(entry, inputs, sizes, seed=seed, scale=scale)
+        recordings.append(record(module, values))
+    return given, recordings, [base, *changed]
+
+
+def _rounded(entry: Entry, name: str, size: int) -> int:
+    """Return a size of a dimension that its range allows, near the wanted one."""
+    low, _, high, multiple = entry.range_of(name)
+    wanted = -(-max(size, low) // multiple) * multiple
+    return min(wanted, high)
+
+
+def _mixed(
+    module: EntryModule, entry: Entry, inputs: Sequence[Tensor], sizes: Mapping[str, int]
+) -> tuple[list[Tensor], Recording, float]:
+    """Record where every mask has lanes on both sides, or as many of them as can be found."""
+    best: tuple[int, list[Tensor], Recording, float] | None = None
+    for scale in SCALES:
+        values = varied(entry, inputs, sizes, seed=0, scale=scale)
+        try:
+            recording = record(module, values)
+        except Exception:
+            if best is None:
+                raise
+            continue
+        if best and not all(torch.isfinite(out).all() for out in recording.outputs):
+            continue
+        alike = sum(not mixed for _, mixed in recording.masks)
+        if best is None or alike < best[0]:
+            best = (alike, values, recording, scale)
+        if alike == 0:
+            break
+    if best is None:
+        raise ExportError("nothing was recorded", where=entry.name)
+    return best[1:]
+
+
+def unified(
+    recordings: Sequence[Recording], sizes: Sequence[Mapping[str, int]], entry: Entry
+) -> Program:
+    """Return one program, of dynamic sizes, that does what every recording did."""
+    first = recordings[0]
+    moved = unify(recordings, sizes)
+    places = [node for node in first.graph.nodes if node.op == "placeholder"]
+    axes = {
+        name: (place, axis)
+        for item, place in zip(entry.inputs, places, strict=True)
+        for axis, name in enumerate(item.dims)
+        if name
+    }
+    spell(first.graph, moved, axes)
+    for node in list(first.graph.nodes):
+        if node.target is guard:
+            first.graph.erase_node(node)
+    first.graph.eliminate_dead_code()
+    return Program(first.graph, first.constants)
+
+
+def _check_fills(
+    program: Program, recordings: Sequence[Recording], inputs: Sequence[Tensor]
+) -> None:
+    """Check that the values of unselected lanes do not matter.
+
+    Raises:
+        ExportError: They do: the code reduces over, or mixes, what a mask selected.
+    """
+    first, second = recordings[:2]
+    others = dict(zip(sorted(first.fills), sorted(second.fills), strict=True))
+    root = program.recorded
+    truth = program(*inputs)
+    for name, other in others.items():
+        if not hasattr(root, name):
+            continue
+        kept, line = getattr(root, name), first.masks[int(name.rpartition("_")[2])][0]
+        setattr(root, name, second.constants[other])
+        changed = program(*inputs)
+        setattr(root, name, kept)
+        for mine, theirs in zip(changed, truth, strict=True):
+            if not torch.allclose(mine, theirs, rtol=1e-5, atol=1e-6, equal_nan=True):
+                raise ExportError(
+                    "what a mask selects is reduced or mixed: x[mask] has no fixed size in a graph",
+                    where=line,
+                    next_step="reduce with torch.where(mask, x, 0) over all elements",
+                )

@@ -1,0 +1,75 @@
+"""Put the adapters' exportable functions in the place of a library's own during a capture."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.core.protocols import Replacement
+from toolkit.core.registry import adapters
+
+
+def active() -> list[Replacement]:
+    """Return the replacements of every library that this process has imported."""
+    loaded = (adapter for _, adapter in adapters.items() if adapter.library in sys.modules)
+    return [item for adapter in loaded for item in adapter.replacements()]
+
+
+@contextlib.contextmanager
+def replaced(module: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Replace, and put everything back afterwards.
+
+    Arguments:
+        module: The entry's module: it runs once in eager where a replacement has to choose
+            something from real values.
+        inputs: Its inputs.
+    """
+    items = active()
+    if measuring := [item for item in items if item.measure]:
+        with _standing_in([(item, item.measure) for item in measuring]), torch.no_grad():
+            module(*(tensor.clone() for tensor in inputs))
+    with _standing_in([(item, item.function) for item in items]):
+        yield
+
+
+@contextlib.contextmanager
+def _standing_in(pairs: Sequence[tuple[Replacement, Any]]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for item, function in pairs:
+            for target in item.targets:
+                owner, name = resolve(target)
+                stack.enter_context(_attribute(owner, name, function))
+        yield
+
+
+@contextlib.contextmanager
+def _attribute(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    kept = vars(owner)[name]
+    stands_in: Any = function
+    if isinstance(kept, staticmethod):
+        stands_in = staticmethod(function)
+    elif isinstance(owner, type) and not hasattr(function, "__get__"):
+        # An object with __call__ does not bind: a plain function around it does.
+        stands_in = functools.wraps(kept)(lambda *args, **kwargs: function(*args, **kwargs))
+    setattr(owner, name, stands_in)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+def resolve(target: str) -> tuple[Any, str]:
+    """Return the object that holds `package.module:attribute` or `package.module:Class.method`."""
+    path, _, names = target.partition(":")
+    *owners, name = names.split(".")
+    owner: Any = importlib.import_module(path)
+    for part in owners:
+        owner = getattr(owner, part)
+    return owner, name
