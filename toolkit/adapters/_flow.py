@@ -13,6 +13,8 @@ from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import UsageError
 
 EXAMPLES = 16
+Bounds = tuple[float | None, float | None]
+UNBOUNDED: Bounds = (None, None)
 
 
 def comes_from(model: object, library: str) -> bool:
@@ -48,14 +50,46 @@ def one_parameter(model: nn.Module) -> Tensor:
     return next(iter(model.parameters()), torch.zeros(()))
 
 
-def density(call: Callable[..., Tensor], x: Tensor, context: Tensor | None) -> Entry:
-    """Return the entry `log_prob`; a conditional flow's has the context as its second input."""
+def density(
+    call: Callable[..., Tensor], x: Tensor, context: Tensor | None, bounds: Bounds = UNBOUNDED
+) -> Entry:
+    """Return the entry `log_prob`; a conditional flow's has the context as its second input.
+
+    Arguments:
+        call: `(flow, x[, context]) -> log_prob`, `(batch,)`.
+        x: Example data, `(batch, *features)`.
+        context: Example context, `(batch, *features)`; `None` where the flow reads none.
+        bounds: Smallest and largest value that the flow is defined on.
+    """
     return Entry(
         "log_prob",
         call=call,
-        inputs=[_input("x", x), *_context(context)],
+        inputs=[_input("x", x, bounds), *_context(context)],
         outputs=["log_prob"],
         units={"log_prob": "nats"},
+    )
+
+
+def inverter(
+    call: Callable[..., tuple[Tensor, Tensor]],
+    z: Tensor,
+    context: Tensor | None,
+    bounds: Bounds = UNBOUNDED,
+) -> Entry:
+    """Return the entry `inverse`: from the base's space to data, with that map's determinant.
+
+    Arguments:
+        call: `(flow, z[, context]) -> (x, log_det)`; log|det ∂x/∂z| is `(batch,)`.
+        z: Example points of the base's space, `(batch, *features)`.
+        context: Example context, `(batch, *features)`; `None` where the flow reads none.
+        bounds: Smallest and largest value of the base's space.
+    """
+    return Entry(
+        "inverse",
+        call=call,
+        inputs=[_input("z", z, bounds), *_context(context)],
+        outputs=["x", "log_det"],
+        units={"log_det": "nats"},
     )
 
 
@@ -94,6 +128,9 @@ def _context(context: Tensor | None) -> list[Input]:
     return [] if context is None else [_input("context", context, kind="context")]
 
 
-def _input(name: str, value: Tensor, **arguments: Any) -> Input:
+def _input(name: str, value: Tensor, bounds: Bounds = UNBOUNDED, **arguments: Any) -> Input:
     dims = ("batch", *(None for _ in value.shape[1:]))
-    return Input(name, value.detach().cpu(), dims=dims, **arguments)
+    # A bound is a value of the input's own type: float32's π is larger than π.
+    low, high = (None if end is None else float(value.new_tensor(end)) for end in bounds)
+    limits: dict[str, Any] = {"low": low, "high": high}
+    return Input(name, value.detach().cpu(), dims=dims, **limits, **arguments)

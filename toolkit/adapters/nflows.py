@@ -1,4 +1,4 @@
-"""nflows: any Flow becomes log_prob, and sample where no layer's inverse iterates."""
+"""nflows: any Flow becomes log_prob, and where its layers have inverses, inverse and sample."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def log_prob(flow: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
     """Return the log-density of `x`, `(batch,)`, in nats."""
     density: Tensor = flow.log_prob(x, context)
     return density
+
+
+def inverse(flow: Any, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the data that points of the base become, and log|det ∂x/∂z|, `(batch,)`."""
+    embedded = flow._embedding_net(context)  # noqa: SLF001  (the library has no public name)
+    x, log_det = flow._transform.inverse(z, embedded)  # noqa: SLF001  (no public name)
+    return x, log_det
 
 
 def sample(flow: Any, noise: Tensor, context: Tensor | None = None) -> Tensor:
@@ -56,30 +63,44 @@ class NFlows:
         return isinstance(model, Flow)
 
     def entries(self, model: Any) -> Sequence[Entry]:
-        """Return `log_prob`, and `sample` where it is one pass through the layers.
+        """Return `log_prob`; `inverse` where there is one; `sample` of a base that places noise.
 
         Raises:
             UsageError: The flow does not tell its features or those of its context.
         """
-        from nflows.transforms.autoregressive import AutoregressiveTransform
-
-        shape = getattr(model._distribution, "_shape", None)  # noqa: SLF001  (no public name)
-        if shape is None:
-            raise _flow.unreadable(model, "how many features it has")
+        base = model._distribution  # noqa: SLF001  (no public name)
+        below, above = _ends(model._transform)  # noqa: SLF001  (no public name)
         with _flow.drawing(model):
             width = context_size(model)
             context = _flow.draw(model, "normal", width) if width else None
-            noise = _flow.draw(model, "normal", *shape)
-            x, invertible = _data(model, noise, context)
-            entries = [_flow.density(log_prob, x, context)]
-            serial = any(isinstance(part, AutoregressiveTransform) for part in model.modules())
-            if invertible and not serial:
+            noise = _flow.draw(model, "normal", *_shape(model))
+            z = _inside(_placed(base, noise, _embedded(model, context)), above)
+            x = _inverted(model, z, context)
+            if x is None:
+                return [_flow.density(log_prob, _inside(z, below), context, below)]
+            entries = [
+                _flow.density(log_prob, x, context, below),
+                _flow.inverter(inverse, z, context, above),
+            ]
+            if above == _flow.UNBOUNDED and _is_placed_noise(base):
                 entries.append(_flow.sampler(sample, noise, "normal", context))
         return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return none."""
-        return ()
+        """Return linear layers without their cache, which would keep a recording's tensors."""
+        return (
+            Replacement(
+                targets=("nflows.transforms.linear:Linear.forward",),
+                function=_forward,
+                examples=lambda: _linear_layers("LU", "QR", "SVD"),
+            ),
+            Replacement(
+                targets=("nflows.transforms.linear:Linear.inverse",),
+                function=_inverse,
+                # The library caches the inverses of the others in float32 alone.
+                examples=lambda: _linear_layers("SVD"),
+            ),
+        )
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return couplings, autoregressive and linear layers, and each way to read a context."""
@@ -112,6 +133,17 @@ class NFlows:
             )
             return flow
 
+        def spline() -> nn.Module:
+            inner = transforms.MaskedPiecewiseCubicAutoregressiveTransform(3, 4, 8)
+            layers = [
+                transforms.Logit(),
+                transforms.CompositeCDFTransform(transforms.Sigmoid(), inner),
+            ]
+            flow: nn.Module = flows.Flow(
+                transforms.CompositeTransform(layers), distributions.StandardNormal([4])
+            )
+            return flow
+
         normal = distributions.StandardNormal
         given = distributions.ConditionalDiagonalNormal
         return {
@@ -120,19 +152,117 @@ class NFlows:
             "embedded context": lambda: conditional(embedding=nn.Linear(5, 3), base=normal([4])),
             "conditional base": lambda: conditional(base=given([4], nn.Linear(3, 8))),
             "autoregressive": lambda: flows.MaskedAutoregressiveFlow(4, 8, 2, 1),
+            "bounded spline": spline,
+            "no inverse": lambda: flows.Flow(transforms.NaiveLinear(4), normal([4])),
+            "mixture base": lambda: flows.Flow(
+                transforms.LULinear(4), distributions.MADEMoG(4, 8, None, num_mixture_components=2)
+            ),
             "linear": linear,
             "image": image,
         }
 
 
-def _data(model: Any, noise: Tensor, context: Tensor | None) -> tuple[Tensor, bool]:
-    """Return samples of the flow itself, or noise where it cannot be inverted; and which."""
+def _embedded(model: Any, context: Tensor | None) -> Tensor | None:
+    embedded: Tensor | None = model._embedding_net(context)  # noqa: SLF001  (no public name)
+    return embedded
+
+
+def _shape(model: Any) -> Sequence[int]:
+    """Return the shape of one point of the base.
+
+    Raises:
+        UsageError: The base does not tell it.
+    """
+    base = model._distribution  # noqa: SLF001  (no public name)
+    if (features := getattr(getattr(base, "_made", None), "features", None)) is not None:
+        return (features,)
+    if (shape := getattr(base, "_shape", None)) is None:
+        raise _flow.unreadable(model, "how many features it has")
+    return tuple(shape)
+
+
+def _is_placed_noise(base: Any) -> bool:
+    from nflows.distributions import normal
+
+    kinds = normal.StandardNormal | normal.ConditionalDiagonalNormal | normal.DiagonalNormal
+    return isinstance(base, kinds)
+
+
+def _inverted(model: Any, z: Tensor, context: Tensor | None) -> Tensor | None:
+    """Return the flow's samples, `None` where a layer has no inverse or cannot compute it."""
     from nflows.transforms.base import InputOutsideDomain, InverseNotAvailable
 
     try:
-        return sample(model, noise, context), True
-    except (InverseNotAvailable, InputOutsideDomain):
-        return noise, False
+        return inverse(model, z, context)[0]
+    # NaiveLinear inverts by an operator that torch has removed, which is a RuntimeError.
+    except (InverseNotAvailable, InputOutsideDomain, RuntimeError):
+        return None
+
+
+def _inside(values: Tensor, bounds: _flow.Bounds) -> Tensor:
+    """Return values squashed into the bounds."""
+    low, high = bounds
+    if low is None or high is None:
+        return values
+    return low + (high - low) * torch.sigmoid(values)
+
+
+def _ends(transform: Any) -> tuple[_flow.Bounds, _flow.Bounds]:
+    """Return the ends of the intervals that a transform is defined on and that it maps to."""
+    from nflows import transforms
+    from nflows.transforms.nonlinearities import CauchyCDF
+
+    if isinstance(transform, transforms.InverseTransform):
+        below, above = _ends(transform._transform)  # noqa: SLF001  (no public name)
+        return above, below
+    if isinstance(transform, transforms.CompositeTransform):
+        parts = [_ends(part) for part in transform._transforms if not _moves(part)]  # noqa: SLF001
+        return (parts[0][0], parts[-1][1]) if parts else (_flow.UNBOUNDED, _flow.UNBOUNDED)
+    if isinstance(transform, transforms.Sigmoid | CauchyCDF):
+        return _flow.UNBOUNDED, (0.0, 1.0)
+    if isinstance(transform, transforms.Tanh):
+        return _flow.UNBOUNDED, (-1.0, 1.0)
+    if "Piecewise" in type(transform).__name__ and getattr(transform, "tails", None) is None:
+        return (0.0, 1.0), (0.0, 1.0)
+    return _flow.UNBOUNDED, _flow.UNBOUNDED
+
+
+def _moves(transform: Any) -> bool:
+    """Return whether a transform changes no value, only where it stands."""
+    from nflows import transforms
+
+    kinds = transforms.Permutation | transforms.SqueezeTransform | transforms.IdentityTransform
+    return isinstance(transform, kinds)
+
+
+def _forward(
+    layer: Any,
+    inputs: Tensor,
+    context: Tensor | None = None,  # noqa: ARG001  (as the library's)
+) -> tuple[Tensor, Tensor]:
+    outputs: tuple[Tensor, Tensor] = layer.forward_no_cache(inputs)
+    return outputs
+
+
+def _inverse(
+    layer: Any,
+    inputs: Tensor,
+    context: Tensor | None = None,  # noqa: ARG001  (as the library's)
+) -> tuple[Tensor, Tensor]:
+    outputs: tuple[Tensor, Tensor] = layer.inverse_no_cache(inputs)
+    return outputs
+
+
+def _linear_layers(*kinds: str) -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    from nflows import transforms
+
+    x = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 4)
+    layers = {
+        "LU": lambda: transforms.LULinear(4, using_cache=True, identity_init=False),
+        "QR": lambda: transforms.QRLinear(4, 3, using_cache=True),
+        "SVD": lambda: transforms.SVDLinear(4, 2, using_cache=True, identity_init=False),
+    }
+    return {kind: ((layers[kind]().double().eval(), x), {}) for kind in kinds}
 
 
 def context_size(flow: Any) -> int:

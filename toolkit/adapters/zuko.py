@@ -1,8 +1,9 @@
-"""zuko: any Flow becomes log_prob, and sample where no layer's inverse iterates."""
+"""zuko: any Flow becomes log_prob, inverse and sample, any GMM log_prob and sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,22 +11,44 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Transform
 
 from toolkit.adapters import _flow
+from toolkit.adapters._ode import EqualSteps
 from toolkit.core.entry import Entry, Law
 from toolkit.core.protocols import Replacement
 
-SINGLE_PASSES = 2
-
 
 def log_prob(flow: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """Return the log-density of `x`, `(batch,)`, in nats."""
-    density: Tensor = flow(context).log_prob(x)
+    """Return the log-density of `x`, `(batch,)`, in nats; a trace is exact, never estimated."""
+    with _exact_traces(flow):
+        density: Tensor = flow(context).log_prob(x)
     return density
+
+
+def inverse(flow: Any, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the data that points of the base become, and log|det ∂x/∂z|, `(batch,)`."""
+    with _exact_traces(flow):
+        built = flow(context)
+        x, log_det = built.transform.inv.call_and_ladj(z)
+    return x, log_det.flatten(1).sum(1) if log_det.dim() > 1 else log_det
 
 
 def sample(flow: Any, noise: Tensor, context: Tensor | None = None) -> Tensor:
     """Return the samples that standard noise of the base's law becomes, of the data's shape."""
-    samples: Tensor = flow.transform(context).inv(_placed(flow.base(context), noise))
+    built = flow(context)
+    samples: Tensor = built.transform.inv(_placed(built.base, noise))
     return samples
+
+
+@contextlib.contextmanager
+def _exact_traces(flow: nn.Module) -> Iterator[None]:
+    """Take the trace that a continuous flow would estimate with random probes."""
+    layers = [layer for layer in flow.modules() if getattr(layer, "exact", None) is False]
+    for layer in layers:
+        layer.exact = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.exact = False  # type: ignore[assignment]
 
 
 def _placed(base: Any, noise: Tensor) -> Tensor:
@@ -39,10 +62,11 @@ def _placed(base: Any, noise: Tensor) -> Tensor:
 
 def _law(base: Distribution) -> Law | None:
     """Return the law of a base whose draws are moved and scaled noise; else nothing."""
-    inner = base.base_dist if isinstance(base, Independent) else base
-    if isinstance(inner, torch.distributions.Normal):
+    if not isinstance(base, Independent):
+        return None
+    if isinstance(base.base_dist, torch.distributions.Normal):
         return "normal"
-    return "uniform" if isinstance(inner, torch.distributions.Uniform) else None
+    return "uniform" if isinstance(base.base_dist, torch.distributions.Uniform) else None
 
 
 class Zuko:
@@ -51,38 +75,59 @@ class Zuko:
     library = "zuko"
 
     def detects(self, model: object) -> bool:
-        """Return whether the model is a zuko flow, or inherits from one."""
+        """Return whether the model is a zuko flow or mixture, or inherits from one."""
         if not _flow.comes_from(model, self.library):
             return False
         from zuko.lazy import Flow
+        from zuko.mixtures import GMM
 
-        return isinstance(model, Flow)
+        return isinstance(model, Flow | GMM)
 
     def entries(self, model: Any) -> Sequence[Entry]:
-        """Return `log_prob`, and `sample` where it is one pass through the layers.
+        """Return `log_prob`; of a flow `inverse` too, and `sample` where its base is placed noise.
 
         Raises:
-            UsageError: The base depends on the context, so that its features are unknown.
+            UsageError: The flow does not tell the features of its context.
         """
-        from zuko.lazy import UnconditionalDistribution
-
-        if not isinstance(model.base, UnconditionalDistribution):
-            raise _flow.unreadable(model, "how many features it has: its base is conditional")
         with _flow.drawing(model):
-            base, width = model.base(), context_size(model)
+            width = context_size(model)
             context = _flow.draw(model, "normal", width) if width else None
-            law = _law(base)
-            own = model(context)
-            x = own.sample(() if width else (_flow.EXAMPLES,))
-            entries = [_flow.density(log_prob, x, context)]
-            if law and isinstance(base, Independent) and not _iterates(model):
-                noise = _flow.draw(model, law, *base.event_shape)
+            own = _distribution(model, context)
+            count = () if width else (_flow.EXAMPLES,)
+            x = own.sample(count)
+            if not hasattr(own, "transform"):
+                return [_flow.density(log_prob, x, context)]
+            z = own.base.sample(count)
+            entries = [
+                _flow.density(log_prob, x, context, _domain(own.transform, x)),
+                _flow.inverter(inverse, z, context, _ends(own.base.support)),
+            ]
+            if law := _law(own.base):
+                noise = _flow.draw(model, law, *z.shape[1:])
                 entries.append(_flow.sampler(sample, noise, law, context))
         return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return none."""
-        return ()
+        """Return the adaptive solver in equal steps, and quadrature nodes that are not cached."""
+        from zuko.utils import odeint
+
+        solver = EqualSteps(odeint)
+        return (
+            Replacement(
+                targets=("zuko.utils:odeint", "zuko.transforms:odeint"),
+                function=solver.solve,
+                examples=_equations,
+                measure=solver.measure,
+                tolerance=1e-4,
+            ),
+            Replacement(
+                targets=("zuko.utils:GaussLegendre.nodes",),
+                function=_nodes,
+                examples=lambda: {
+                    str(count): ((count,), {"dtype": torch.float64}) for count in (1, 5, 32)
+                },
+            ),
+        )
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return one flow of each kind of layer, with and without context."""
@@ -96,9 +141,14 @@ class Zuko:
             "conditional autoregressive": lambda: flows.MAF(4, 3, **small),
             "coupled spline": lambda: flows.NSF(4, bins=3, passes=2, **small),
             "conditional circular": lambda: flows.NCSF(2, 3, bins=3, passes=2, **small),
+            "polynomial": lambda: flows.SOSPF(2, degree=2, polynomials=2, **small),
+            "Bernstein": lambda: flows.BPF(2, degree=5, **small),
+            "gaussianization": lambda: flows.GF(2, components=2, transforms=2),
             "conditional gaussianization": lambda: flows.GF(2, 3, components=2, **small),
             "conditional neural": lambda: flows.NAF(2, 3, **small),
+            "unconstrained neural": lambda: flows.UNAF(2, **small),
             "conditional continuous": lambda: flows.CNF(2, 3, hidden_features=(8,)),
+            "mixture": lambda: flows.GMM(2),
         }
 
 
@@ -112,6 +162,7 @@ def _context_of(layer: Any) -> int:
     from zuko.flows.continuous import FFJTransform
     from zuko.flows.coupling import GeneralCouplingTransform
     from zuko.flows.gaussianization import ElementWiseTransform
+    from zuko.mixtures import GMM
 
     if isinstance(layer, MaskedAutoregressiveTransform):
         features = _flow.last_width(layer.hyper) // int(layer.total)
@@ -121,38 +172,76 @@ def _context_of(layer: Any) -> int:
     if isinstance(layer, FFJTransform):
         own = _flow.last_width(layer.ode) + 2 * len(layer.freqs)
         return _flow.first_width(layer.ode) - own
-    if isinstance(layer, ElementWiseTransform) and hasattr(layer, "hyper"):
+    if isinstance(layer, ElementWiseTransform | GMM) and hasattr(layer, "hyper"):
         return _flow.first_width(layer.hyper)
     return 0
 
 
-def _iterates(flow: Any) -> bool:
-    """Return whether a layer's inverse runs feature by feature, by bisection or by steps."""
-    from zuko.lazy import UnconditionalTransform
+def _distribution(model: Any, context: Tensor | None) -> Any:
+    """Return the distribution for a context that layers of the library tell the size of.
 
-    like = _flow.one_parameter(flow)
-    for layer in flow.modules():
-        if getattr(layer, "passes", 0) > SINGLE_PASSES or hasattr(layer, "ode"):
-            return True
-        if isinstance(layer, UnconditionalTransform):
-            made = layer()
-        elif hasattr(layer, "univariate"):
-            made = layer.univariate(*map(like.new_zeros, layer.shapes))
-        else:
-            continue
-        if _searches(made):
-            return True
-    return False
+    Raises:
+        UsageError: A part of the user's own reads the context.
+    """
+    try:
+        return model(context)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise _flow.unreadable(model, f"how many features its context has ({error})") from error
 
 
-def _searches(transform: Transform) -> bool:
-    """Return whether a transform, or a part of it, is inverted numerically."""
-    from zuko.transforms import FreeFormJacobianTransform, MonotonicTransform
+def _domain(transform: Transform, x: Tensor) -> _flow.Bounds:
+    """Return the ends of the interval that the first layer is defined on."""
+    from zuko import transforms
 
-    if isinstance(transform, MonotonicTransform | FreeFormJacobianTransform):
-        return True
-    parts = [*getattr(transform, "transforms", ()), getattr(transform, "base", None)]
-    return any(_searches(part) for part in parts if part is not None)
+    layers = getattr(transform, "transforms", [transform])
+    moved = transforms.PermutationTransform | transforms.IdentityTransform
+    first = next((layer for layer in layers if not isinstance(layer, moved)), transform)
+    if isinstance(first, transforms.AutoregressiveTransform):
+        first = first.meta(x)
+    elif isinstance(first, transforms.CouplingTransform):
+        first = first.meta(first.split(x)[0])
+    return _ends(first.domain)
+
+
+def _ends(constraint: Any) -> _flow.Bounds:
+    """Return the ends of an interval of the real numbers, `None` where it has none."""
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    low, high = (getattr(constraint, f"{end}_bound", None) for end in ("lower", "upper"))
+    return (
+        None if low is None else float(torch.as_tensor(low).min()),
+        None if high is None else float(torch.as_tensor(high).max()),
+    )
+
+
+def _nodes(count: int, **place: Any) -> tuple[Tensor, Tensor]:
+    """Return nodes and weights of Gauss and Legendre's quadrature on [0, 1], each `(count,)`.
+
+    zuko's own are kept between calls, with whatever mode their first caller was in.
+    """
+    import numpy as np
+
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    place.setdefault("dtype", torch.get_default_dtype())
+    return torch.as_tensor((nodes + 1) / 2, **place), torch.as_tensor(weights / 2, **place)
+
+
+def _equations() -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """Return a rotation, the same backwards, and a state of two tensors."""
+    x = torch.tensor([[0.3, -1.2], [2.0, 0.1]], dtype=torch.float64)
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+
+    def rotate(t: Tensor, state: Tensor) -> Tensor:
+        return state @ turn * (1 + t)
+
+    def both(t: Tensor, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        return rotate(t, state), state.sin().sum(-1) + 0 * total
+
+    return {
+        "one tensor": ((rotate, x, 0.0, 1.0), {}),
+        "backwards": ((rotate, x, 1.0, 0.0), {}),
+        "two tensors": ((both, (x, x[..., 0]), 0.0, 1.0), {"atol": 1e-7}),
+    }
 
 
 adapter = Zuko()
