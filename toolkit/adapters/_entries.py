@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from toolkit.core.entry import Entry, Input
@@ -90,3 +91,20 @@ def refuse_uninitialised(model: nn.Module, flag: Callable[[nn.Module], bool]) ->
                 where=name,
                 next_step="call the model once on training data, or load its trained weights",
             )
+
+
+@contextlib.contextmanager
+def typed(like: Tensor) -> Iterator[None]:
+    """Make the constants that a library creates without a type follow a tensor's.
+
+    A flow in float64 meets float32 zeros otherwise.
+    """
+    before = torch.get_default_dtype()
+    if like.dtype == before or not like.is_floating_point():
+        yield
+        return
+    torch.set_default_dtype(like.dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
