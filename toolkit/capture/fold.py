@@ -13,6 +13,7 @@ from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.oracle import DOUBLE
+from toolkit.capture.solves import System, known_systems
 
 FREE_BYTES = 65_536
 
@@ -44,6 +45,9 @@ def fold_parameters(program: ExportedProgram) -> Folding:
     graph = program.graph_module.graph
     before = len(graph.nodes)
     values = _evaluate(program)
+    systems = known_systems(graph, {node: value for node, (value, _) in values.items()})
+    for count, system in enumerate(systems):
+        _multiply(program, system, f"inverse_{count}")
     kept = _demote(values)
     frontier = [
         node
@@ -57,7 +61,8 @@ def fold_parameters(program: ExportedProgram) -> Folding:
     graph.eliminate_dead_code()
     _drop_unused(program)
     program.graph_module.recompile()
-    return Folding(len(frontier), before - len(graph.nodes) + len(frontier), kept)
+    constants = len(frontier) + len(systems)
+    return Folding(constants, before - len(graph.nodes) + constants, kept)
 
 
 Known = dict[fx.Node, tuple[Any, frozenset[fx.Node]]]
@@ -135,23 +140,39 @@ def _demote(known: Known) -> int:
     return kept
 
 
+def _multiply(program: ExportedProgram, system: System, name: str) -> None:
+    """Put the product with the inverse in the place of a solve."""
+    graph, fake = program.graph_module.graph, system.right.meta["val"]
+    constant = _constant(program, system.inverse, fake, name)
+    with graph.inserting_before(system.node):
+        factors = (constant, system.right) if system.left else (system.right, constant)
+        product = graph.call_function(torch.ops.aten.matmul.default, factors)
+    product.meta = {**system.node.meta}
+    system.node.replace_all_uses_with(product)
+
+
 def _store(program: ExportedProgram, node: fx.Node, value: Tensor, name: str, known: Known) -> None:
+    constant = _constant(program, value, node.meta["val"], name)
+    for user in list(node.users):
+        if user not in known:
+            user.replace_input_with(node, constant)
+
+
+def _constant(program: ExportedProgram, value: Tensor, like: Tensor, name: str) -> fx.Node:
+    """Add a constant with the element type, and the fake mode, of another node's value."""
     graph = program.graph_module.graph
-    fake = node.meta["val"]
-    first = next(iter(graph.nodes))
-    with graph.inserting_before(first):
-        constant = graph.placeholder(f"c_{name}")
-    constant.meta["val"] = fake
-    program.constants[name] = value.to(fake.dtype).contiguous().clone()
+    with graph.inserting_before(next(iter(graph.nodes))):
+        constant: fx.Node = graph.placeholder(f"c_{name}")
+    stored = value.to(like.dtype).contiguous().clone()
+    constant.meta["val"] = like.new_empty(stored.shape)
+    program.constants[name] = stored
     program.graph_signature.input_specs.insert(
         0,
         InputSpec(
             kind=InputKind.CONSTANT_TENSOR, arg=TensorArgument(name=constant.name), target=name
         ),
     )
-    for user in list(node.users):
-        if user not in known:
-            user.replace_input_with(node, constant)
+    return constant
 
 
 def _drop_unused(program: ExportedProgram) -> None:

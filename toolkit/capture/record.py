@@ -158,7 +158,7 @@ def own_copy(module: nn.Module) -> nn.Module:
 
 def _unwrapped(leaf: Any) -> Any:
     if isinstance(leaf, FunctionalTensor):
-        torch._sync(leaf)  # type: ignore[attr-defined]  # noqa: SLF001  (no public name)
+        torch._sync(leaf)  # type: ignore[attr-defined,no-untyped-call]  # noqa: SLF001  (no public name)
         return torch._from_functional_tensor(leaf.elem)  # noqa: SLF001  (no public name)
     return leaf
 
