@@ -38,6 +38,7 @@ def density(call: Callable[..., Any], x: Sequence[Input], given: Sequence[Input]
         inputs=[*x, *given],
         outputs=["log_prob"],
         units={"log_prob": "nats"},
+        family="flow",
     )
 
 
@@ -51,6 +52,7 @@ def inverse(
         inputs=[*z, *given],
         outputs=[*data, "log_det"],
         units={"log_det": "nats"},
+        family="flow",
     )
 
 
@@ -58,7 +60,8 @@ def sampler(
     call: Callable[..., Any], noise: Sequence[Input], given: Sequence[Input], data: Sequence[str]
 ) -> Entry:
     """Return the entry `sample`: noise of the base's law in, samples out."""
-    return Entry("sample", call=call, inputs=[*noise, *given], outputs=list(data))
+    inputs = [*noise, *given]
+    return Entry("sample", call=call, inputs=inputs, outputs=list(data), family="flow")
 
 
 @contextlib.contextmanager

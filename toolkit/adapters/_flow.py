@@ -67,6 +67,7 @@ def density(
         inputs=[_input("x", x, bounds), *_context(context)],
         outputs=["log_prob"],
         units={"log_prob": "nats"},
+        family="flow",
     )
 
 
@@ -90,13 +91,15 @@ def inverter(
         inputs=[_input("z", z, bounds), *_context(context)],
         outputs=["x", "log_det"],
         units={"log_det": "nats"},
+        family="flow",
     )
 
 
 def sampler(call: Callable[..., Tensor], noise: Tensor, law: Law, context: Tensor | None) -> Entry:
     """Return the entry `sample`: noise of the law in, samples out."""
     given = _input("noise", noise, kind="noise", law=law)
-    return Entry("sample", call=call, inputs=[given, *_context(context)], outputs=["x"])
+    inputs = [given, *_context(context)]
+    return Entry("sample", call=call, inputs=inputs, outputs=["x"], family="flow")
 
 
 def first_width(network: nn.Module) -> int:

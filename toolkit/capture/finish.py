@@ -149,7 +149,7 @@ def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:
     dims = {name for item in entry.inputs for name in item.dims if name}
     return Signature(
         entry=entry.name,
-        family=family,
+        family=entry.family or family,
         inputs=tuple(
             TensorSpec(
                 item.name,
