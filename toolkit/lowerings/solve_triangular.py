@@ -1,4 +1,4 @@
-"""Triangular systems of a static size, by substitution."""
+"""Triangular systems of a static size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from onnxscript import opset18 as op
 
-from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Example
+from toolkit.lowerings._matrices import static_size, turned
+from toolkit.lowerings._triangular import solve_left
 
 
 def solve_triangular(
@@ -20,23 +21,21 @@ def solve_triangular(
     left: bool = True,  # noqa: FBT001, FBT002  (the operator's own signature)
     unitriangular: bool = False,  # noqa: FBT001, FBT002  (the operator's own signature)
 ) -> Any:
-    """Translate `linalg_solve_triangular`, one row of the answer after the other.
+    """Translate `linalg_solve_triangular`.
 
     `linalg_solve_triangular(Tensor self, Tensor B, *, bool upper, bool left=True,
     bool unitriangular=False) -> Tensor`; shapes `(…, n, n)` and `(…, n, k)`.
 
-    Substitution is backward stable without pivoting; about six nodes per row.
-
     Raises:
         ExportError: The matrix' size is dynamic.
     """
-    size, rank = _size(self), len(self.shape)
     if left:
-        return _substituted(self, B, size, upper=upper, unit=unitriangular)
-    turned = _transposed(B, len(B.shape))
-    matrix = _transposed(self, rank)
-    answer = _substituted(matrix, turned, size, upper=not upper, unit=unitriangular)
-    return _transposed(answer, max(rank, len(B.shape)))
+        return _solved(self, B, self, upper=upper, unit=unitriangular)
+    rank, right_rank = len(self.shape), len(B.shape)
+    answer = _solved(
+        turned(self, rank), turned(B, right_rank), self, upper=not upper, unit=unitriangular
+    )
+    return turned(answer, max(rank, right_rank))
 
 
 def triangular_solve(
@@ -54,49 +53,14 @@ def triangular_solve(
     Raises:
         ExportError: The matrix' size is dynamic.
     """
-    matrix = _transposed(A, len(A.shape)) if transpose else A
-    solution = _substituted(matrix, self, _size(A), upper=upper != transpose, unit=unitriangular)
+    matrix = turned(A, len(A.shape)) if transpose else A
+    solution = _solved(matrix, self, A, upper=upper != transpose, unit=unitriangular)
     return solution, op.Identity(A)
 
 
-def _size(matrix: Any) -> int:
-    if isinstance(size := matrix.shape[-1], int):
-        return size
-    raise ExportError(
-        "a triangular system has a matrix of dynamic size",
-        where=f"size {size}",
-        next_step="fix the matrix' axes: only batch axes may be dynamic",
-    )
-
-
-def _substituted(matrix: Any, right: Any, size: int, *, upper: bool, unit: bool) -> Any:
-    if unit:
-        # Without a division nothing else gives the first row the matrix' batch axes.
-        right = op.Expand(
-            right, op.Concat(op.Shape(matrix, end=-1), op.Constant(value_ints=[1]), axis=0)
-        )
-    known: Any = None
-    for row in reversed(range(size)) if upper else range(size):
-        value = op.Slice(right, [row], [row + 1], [-2])
-        coefficients = op.Slice(matrix, [row], [row + 1], [-2])
-        if known is not None:
-            first, last = (row + 1, size) if upper else (0, row)
-            done = op.MatMul(op.Slice(coefficients, [first], [last], [-1]), known)
-            value = op.Sub(value, done)
-        if not unit:
-            value = op.Div(value, op.Slice(coefficients, [row], [row + 1], [-1]))
-        known = _joined(value, known, first=upper)
-    return known
-
-
-def _joined(value: Any, known: Any, *, first: bool) -> Any:
-    if known is None:
-        return value
-    return op.Concat(*((value, known) if first else (known, value)), axis=-2)
-
-
-def _transposed(value: Any, rank: int) -> Any:
-    return op.Transpose(value, perm=[*range(rank - 2), rank - 1, rank - 2])
+def _solved(matrix: Any, right: Any, like: Any, *, upper: bool, unit: bool) -> Any:
+    size, rank = static_size(like), len(like.shape)
+    return solve_left(matrix, right, size, rank, like, upper=upper, unit=unit)
 
 
 class SolveTriangular:

@@ -24,7 +24,7 @@ class Value:
         (lambda _, x: torch.cumprod(x, 0), "cumprod runs along a dynamic axis"),
         (
             lambda _, x: torch.linalg.solve_triangular(x @ x.mT + 4, x, upper=True),
-            "a triangular system has a matrix of dynamic size",
+            "linear algebra meets a matrix of dynamic size",
         ),
     ],
     ids=["cumprod", "solve_triangular"],
