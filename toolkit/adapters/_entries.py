@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,19 @@ def refuse_uninitialised(model: nn.Module, flag: Callable[[nn.Module], bool]) ->
                 where=name,
                 next_step="call the model once on training data, or load its trained weights",
             )
+
+
+@contextlib.contextmanager
+def standing_in(place: Any, functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Set functions of a library's module or class, and put the library's back afterwards."""
+    before = {name: getattr(place, name) for name in functions}
+    try:
+        for name, function in functions.items():
+            setattr(place, name, function)
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(place, name, function)
 
 
 @contextlib.contextmanager

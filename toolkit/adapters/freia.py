@@ -43,7 +43,12 @@ def inverse(flow: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 def sample(flow: Any, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
     """Return the samples that standard normal noise becomes, one tensor per input."""
-    *x, _ = inverse(flow, *tensors)
+    from FrEIA.modules import IResNetLayer
+
+    # The log-determinant would be computed, and its estimator's noise drawn, for nothing.
+    alone = {"_jacobian": lambda _, x, *__, **___: x[0].new_zeros(len(x[0]))}
+    with _entries.standing_in(IResNetLayer, alone):
+        *x, _ = inverse(flow, *tensors)
     return tuple(x) if len(x) > 1 else x[0]
 
 
@@ -55,15 +60,13 @@ def _passed(
     start = [tensor.clone() for tensor in tensors[:count]]
     given = list(tensors[count:])
     # A residual layer's log-determinant differentiates the layer.
+    enabled = torch.is_grad_enabled()
     differentiates = any(type(part).__name__ == "IResNetLayer" for part in flow.modules())
-    with (
-        _entries.kept(flow.modules()),
-        torch.set_grad_enabled(differentiates or torch.is_grad_enabled()),
-    ):
+    with _entries.kept(flow.modules()), torch.set_grad_enabled(differentiates or enabled):
         result, log_det = flow(start[0] if len(start) == 1 else start, c=given, rev=reverse)
     outputs = (result,) if isinstance(result, Tensor) else tuple(result)
     log_det = start[0].new_zeros(len(start[0])) + log_det
-    if not torch.is_grad_enabled():
+    if differentiates and not enabled:
         outputs, log_det = tuple(part.detach() for part in outputs), log_det.detach()
     return outputs, log_det
 

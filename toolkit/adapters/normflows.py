@@ -34,26 +34,14 @@ def log_prob(flow: Any, x: Tensor, *given: Tensor) -> Tensor:
 
 def inverse(flow: Any, *tensors: Tensor) -> tuple[Tensor, Tensor]:
     """Return the data of base variables, one per level, and that map's log-determinant."""
-    levels = _levels(flow)
-    z, given = [tensor.clone() for tensor in tensors[:levels]], tensors[levels:]
-    conditional = _is_conditional(flow)
-    x, log_det = z[0], z[0].new_zeros(len(z[0]))
     with _evaluating(flow):
-        for level, layers in enumerate(_layers(flow)):
-            if level:
-                x, change = flow.merges[level - 1]([x, z[level]])
-                log_det = log_det + change
-            for layer in layers:
-                x, change = layer(x, context=given[0]) if conditional else layer(x)
-                log_det = log_det + change
-        if getattr(flow, "transform", None) is not None:
-            x, change = flow.transform(x)
-            log_det = log_det + change
-    return x, log_det
+        return _pushed(flow, tensors)
 
 
 def sample(flow: Any, *tensors: Tensor) -> Tensor:
     """Return the samples that noise of the bases' laws becomes, of the data's shape."""
+    from normflows.flows.residual import iResBlock
+
     bases = _bases(flow)
     laws = [_laws(base) for base in bases]
     given = tensors[sum(map(len, laws)) :]
@@ -62,7 +50,29 @@ def sample(flow: Any, *tensors: Tensor) -> Tensor:
         _placed(base, [next(noise) for _ in law], given)
         for base, law in zip(bases, laws, strict=True)
     ]
-    return inverse(flow, *z, *given)[0]
+    # The log-determinant would be computed, and its estimator's noise drawn, for nothing.
+    alone = {"_logdetgrad": lambda block, x: (block.nnet(x), x.new_zeros(len(x), 1))}
+    with _evaluating(flow), _entries.standing_in(iResBlock, alone):
+        return _pushed(flow, [*z, *given])[0]
+
+
+def _pushed(flow: Any, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    levels = _levels(flow)
+    # Some layers write on their input.
+    z, given = [tensor.clone() for tensor in tensors[:levels]], tensors[levels:]
+    conditional = _is_conditional(flow)
+    x, log_det = z[0], z[0].new_zeros(len(z[0]))
+    for level, layers in enumerate(_layers(flow)):
+        if level:
+            x, change = flow.merges[level - 1]([x, z[level]])
+            log_det = log_det + change
+        for layer in layers:
+            x, change = layer(x, context=given[0]) if conditional else layer(x)
+            log_det = log_det + change
+    if getattr(flow, "transform", None) is not None:
+        x, change = flow.transform(x)
+        log_det = log_det + change
+    return x, log_det
 
 
 def _is_conditional(flow: object) -> bool:
@@ -191,25 +201,21 @@ def _evaluating(flow: nn.Module) -> Iterator[None]:
     """
     from normflows.flows import residual
 
-    chosen = {
+    chosen: Mapping[str, Callable[..., Any]] = {
         "geometric_sample": _terms,
         "poisson_sample": _terms,
         "geometric_1mcdf": _tail_probability,
         "poisson_1mcdf": _tail_probability,
     }
-    before = {name: getattr(residual, name) for name in chosen}
     notes = [(layer, layer.scale) for layer in flow.modules() if _is_lipschitz(layer)]
-    try:
-        for name, function in chosen.items():
-            setattr(residual, name, function)
-        for layer, norm in notes:
-            layer.scale = norm.clone()
-        yield
-    finally:
-        for name, function in before.items():
-            setattr(residual, name, function)
-        for layer, norm in notes:
-            layer.scale = norm
+    with _entries.standing_in(residual, chosen):
+        try:
+            for layer, norm in notes:
+                layer.scale = norm.clone()
+            yield
+        finally:
+            for layer, norm in notes:
+                layer.scale = norm
 
 
 def _is_lipschitz(layer: nn.Module) -> TypeGuard[Any]:

@@ -148,3 +148,13 @@ def test_a_residual_layer_runs_without_gradients_and_asks_none_of_its_input():
     x = torch.randn(5, 4)
     assert not log_prob(flow, x).requires_grad
     assert not x.requires_grad
+
+
+@torch.no_grad()
+def test_sampling_a_residual_layer_draws_no_noise_of_its_own():
+    flow = sequence((fm.IResNetLayer, {})).eval()
+    state = torch.get_rng_state()
+    assert sample(flow, torch.ones(2, 4)).shape == (2, 4)
+    assert torch.equal(torch.get_rng_state(), state)
+    inverse(flow, torch.ones(2, 4))
+    assert not torch.equal(torch.get_rng_state(), state)

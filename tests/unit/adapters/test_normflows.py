@@ -195,3 +195,14 @@ def test_a_flow_without_density_is_not_claimed():
     prior = torch.distributions.Normal(0.0, 1.0)
     assert not adapter.detects(nf.NormalizingFlowVAE(prior, flows=[]))
     assert not adapter.detects(coupling())
+
+
+@torch.no_grad()
+def test_sampling_a_residual_flow_draws_no_noise_of_its_own():
+    net = nf.nets.LipschitzMLP([4, 8, 4], lipschitz_const=0.5)
+    flow = over(bases.DiagGaussian(4), nf.flows.Residual(net)).eval()
+    state = torch.get_rng_state()
+    assert sample(flow, torch.ones(2, 4)).shape == (2, 4)
+    assert torch.equal(torch.get_rng_state(), state)
+    inverse(flow, torch.ones(2, 4))
+    assert not torch.equal(torch.get_rng_state(), state)
