@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +18,7 @@ from toolkit.capture.dynamo import Translated, export_dynamo
 from toolkit.capture.finish import finish, signature_of
 from toolkit.capture.initialised import check_initialised
 from toolkit.capture.limit import time_limit
-from toolkit.capture.module import as_tuple, entry_module, output_names
+from toolkit.capture.module import EntryModule, as_tuple, entry_module, output_names
 from toolkit.capture.preserve import preserved, without_validation
 from toolkit.capture.recorded import export_recorded
 from toolkit.capture.replace import replaced
@@ -127,11 +127,8 @@ def capture(
             f"no strategy is called {unknown[0]!r}", next_step="known: " + ", ".join(STRATEGIES)
         )
     limit = time_limit(timeout, f"exporting the entry {entry.name!r}")
-    with preserved(model), without_validation(), quiet(), limit:
-        inputs = [example(item) for item in entry.inputs]
-        module = entry_module(model, entry)
-        check_initialised(module, inputs, varied(entry, inputs, sizes_of(entry, inputs), seed=1))
-        outputs = probe_outputs(model, entry, inputs)
+    inputs = [example(item) for item in entry.inputs]
+    with quiet(), limit, prepared(model, entry, inputs) as (module, outputs):
 
         def make(name: str) -> Translated:
             with preserved(model):
@@ -139,9 +136,29 @@ def capture(
             finish(made.graph, entry, static=static)
             return made
 
+        order = _ordered(strategies, module, inputs)
+        return _first_accepted(order, make, entry, path, judge, getattr(model, "family", ""))
+
+
+@contextlib.contextmanager
+def prepared(
+    model: nn.Module, entry: Entry, inputs: Sequence[Tensor]
+) -> Iterator[tuple[EntryModule, list[str]]]:
+    """Yield the entry's module, ready to be captured, and its outputs' names.
+
+    Inside, the model is in evaluation mode, distributions do not validate, and the libraries'
+    functions are replaced by exportable equal ones. Everything is put back afterwards.
+
+    Raises:
+        ExportError: A layer is not initialised.
+        UsageError: The call fails in eager.
+    """
+    with preserved(model), without_validation():
+        module = entry_module(model, entry)
+        check_initialised(module, inputs, varied(entry, inputs, sizes_of(entry, inputs), seed=1))
+        outputs = probe_outputs(model, entry, inputs)
         with replaced(module, inputs):
-            order = _ordered(strategies, module, inputs)
-            return _first_accepted(order, make, entry, path, judge, getattr(model, "family", ""))
+            yield module, outputs
 
 
 def _first_accepted(

@@ -76,12 +76,8 @@ def translate(
     static: bool,
 ) -> tuple[ir.Model, Folding]:
     """Capture a module with torch.export, fold its parameters, and translate it to ONNX."""
-    torch._dynamo.reset()  # noqa: SLF001  (its caches make a later dynamic export silently static)
-    shapes = None if static else (dynamic_shapes(entry),)
+    program = exported(module, entry, inputs, static=static)
     with torch.no_grad():
-        program = torch.export.export(module, tuple(inputs), dynamic_shapes=shapes, strict=False)
-        if mutates(program):
-            program = program.run_decompositions({})
         folding = fold_parameters(program)
         try:
             translated = torch.onnx.export(
@@ -100,6 +96,17 @@ def translate(
         raise ExportError("torch's exporter returned no graph", where=entry.name)
     optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4)
     return translated.model, folding
+
+
+def exported(
+    module: nn.Module, entry: Entry, inputs: Sequence[Tensor], *, static: bool
+) -> ExportedProgram:
+    """Return a module as a functional torch program."""
+    torch._dynamo.reset()  # noqa: SLF001  (its caches make a later dynamic export silently static)
+    shapes = None if static else (dynamic_shapes(entry),)
+    with torch.no_grad():
+        program = torch.export.export(module, tuple(inputs), dynamic_shapes=shapes, strict=False)
+        return program.run_decompositions({}) if mutates(program) else program
 
 
 def unsupported(program: ExportedProgram, error: Exception) -> ExportError:

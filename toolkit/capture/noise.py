@@ -94,8 +94,10 @@ def _dims(
 
 def _draws(model: nn.Module, entry: Entry, inputs: Sequence[Tensor]) -> list[tuple[Law, Tensor]]:
     with torch.no_grad(), _Collect() as collect:
-        # A call that fails in eager is reported by the capture.
-        EntryModule(model, entry.call)(*(tensor.clone() for tensor in inputs))
+        try:
+            EntryModule(model, entry.call)(*(tensor.clone() for tensor in inputs))
+        except Exception:  # noqa: BLE001  (a call that fails in eager is reported by the capture)
+            return []
     draws: list[tuple[Law, Tensor]] = collect.draws
     return draws
 

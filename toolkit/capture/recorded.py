@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
 from toolkit.capture.dynamo import Translated, translate
-from toolkit.capture.guards import specialised
+from toolkit.capture.guards import Specialised, specialised
 from toolkit.capture.module import EntryModule
 from toolkit.capture.record import Recording, guard, record
 from toolkit.capture.unify import spell, unify
@@ -37,7 +38,8 @@ class Program(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the graph; a tracer's nodes keep the recorded lines and module paths."""
-        result: tuple[Tensor, ...] = fx.Interpreter(self.recorded).run(*tensors)
+        with fx.traceback.preserve_node_meta():
+            result: tuple[Tensor, ...] = fx.Interpreter(self.recorded).run(*tensors)
         return result
 
 
@@ -57,13 +59,41 @@ def export_recorded(
             branches that cannot be proven.
         Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
     """
+    made = recorded_program(module, entry, inputs, static=static)
+    graph, folding = translate(
+        made.program, entry, made.inputs, outputs, opset=opset, static=static
+    )
+    return Translated(graph, folding, made.guards)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded program.
+
+    Arguments:
+        program: What every recording did.
+        inputs: Inputs of its first recording.
+        guards: The reads of values on which it was specialised.
+    """
+
+    program: Program
+    inputs: list[Tensor]
+    guards: tuple[Specialised, ...]
+
+
+def recorded_program(
+    module: EntryModule, entry: Entry, inputs: Sequence[Tensor], *, static: bool
+) -> Recorded:
+    """Return one program for every size, compared with eager on both sides of its guards.
+
+    Raises:
+        ExportError: As for `export_recorded`.
+    """
     with torch.random.fork_rng(), torch.no_grad():
         given, recordings, sizes = _recordings(module, entry, inputs, static=static)
         program = unified(recordings, sizes, entry)
         _check_fills(program, recordings, given)
-        guards = specialised(module, program, entry, given, recordings)
-        graph, folding = translate(program, entry, given, outputs, opset=opset, static=static)
-    return Translated(graph, folding, guards)
+        return Recorded(program, given, specialised(module, program, entry, given, recordings))
 
 
 def _recordings(

@@ -11,7 +11,7 @@ from toolkit.cli._options import Settings
 from toolkit.core.errors import MissingError
 
 if TYPE_CHECKING:
-    from toolkit.stages._obstacles import Forecast
+    from toolkit.stages._forecast import Forecast
     from toolkit.stages.doctor import Item
 
 
@@ -31,7 +31,8 @@ def command(
     """Say what this machine has and what a model would hit.
 
     Exits 4 where something required is missing or broken. What --model lists is a forecast for
-    the first strategy and never fails the command; toolkit export decides.
+    the strategy that export would try first: every operator and every value that Python reads,
+    how each is handled, and what would fail. It never fails the command; toolkit export decides.
     """
     if model:
         return _on_model(model, entry, inputs, settings)
@@ -45,7 +46,7 @@ def command(
 def _on_model(model: str, entry: list[str], inputs: list[str], settings: list[str]) -> Answer:
     from toolkit.cli._options import overrides
     from toolkit.core.recipe import load_recipe
-    from toolkit.stages._obstacles import forecast
+    from toolkit.stages._forecast import forecast
 
     given = overrides(settings, export__entries=entry, export__inputs=inputs)
     found = forecast(load_recipe(model, settings=given))
@@ -59,17 +60,35 @@ def _text(items: list[Item]) -> str:
 
 def _forecast_text(found: list[Forecast]) -> str:
     rows = [
-        [item.entry, "ok" if item.exports else "failed", item.nodes, item.folded, item.constants]
+        [
+            item.entry,
+            "ok" if item.exports else "failed",
+            item.strategy + (f": {item.because}" if item.because else ""),
+            item.nodes,
+            item.folded,
+            item.constants,
+        ]
         for item in found
     ]
-    headers = ["entry", "status", "nodes", "folded", "constants"]
-    summary = table(headers, rows, title="torch.export, then parameter folding")
-    hit = [
-        [item.entry, item.what, item.kind, item.module, item.source]
-        for entry in found
-        for item in entry.obstacles
+    headers = ["entry", "status", "strategy", "nodes", "folded", "constants"]
+    parts = [table(headers, rows, title="capture, then parameter folding")]
+    stopped = [[item.entry, item.stopped, item.where] for item in found if item.stopped]
+    if stopped:
+        parts.append(table(["entry", "what stops it", "where"], stopped))
+    guards = [
+        [item.entry, guard.place, guard.seen, guard.status]
+        for item in found
+        for guard in item.guards
     ]
-    if not hit:
-        return f"{summary}\n\nnothing stands in the way"
-    places = table(["entry", "what", "", "module", "source"], hit, title="what it hits")
-    return f"{summary}\n\n{places}"
+    if guards:
+        title = "values that Python reads out of tensors"
+        parts.append(table(["entry", "place", "seen", "proven by"], guards, title=title))
+    operators = [
+        [item.entry, row.name, row.count, row.how, row.module, row.source]
+        for item in found
+        for row in item.operators
+    ]
+    headers = ["entry", "operator", "count", "handled by", "first module", "first line"]
+    if operators:
+        parts.append(table(headers, operators, title="operators"))
+    return "\n\n".join(parts)
