@@ -11,6 +11,7 @@ import torch
 from onnxscript import opset18 as op
 from torch.export import Dim
 
+from toolkit.capture import functions
 from toolkit.core.registry import lowerings
 from toolkit.lowerings import table
 from toolkit.runtime.limits import judge
@@ -66,6 +67,7 @@ def export(examples, dtype, translations):
         optimize=False,
         verbose=False,
     )
+    functions.attach(onnx.model)
     return onnxruntime.InferenceSession(
         onnx.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )

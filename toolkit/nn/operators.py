@@ -1,0 +1,91 @@
+"""The splines as torch operators of the namespace `toolkit`: whole for a tracer, plain in eager.
+
+Importing this file registers `torch.ops.toolkit.<name>` for every name of `OPERATORS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.nn import splines
+
+DOMAIN = "toolkit"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A function of tensors that is one operator, in torch and in ONNX.
+
+    Arguments:
+        plain: The same in plain torch: positional tensors, keyword numbers and words.
+        op_type: Its ONNX name.
+        outputs: Names of what it returns.
+    """
+
+    plain: Callable[..., tuple[Tensor, ...]]
+    op_type: str
+    outputs: tuple[str, ...] = ("y", "log_det")
+
+    @property
+    def overload(self) -> torch._ops.OpOverload:
+        """Return the registered torch operator."""
+        overload: torch._ops.OpOverload = getattr(torch.ops.toolkit, self.plain.__name__).default
+        return overload
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the tensors it takes."""
+        return tuple(name for name, item in self._parameters() if item.default is item.empty)
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Return its numbers and words with their defaults."""
+        return {n: item.default for n, item in self._parameters() if item.default is not item.empty}
+
+    def _parameters(self) -> list[tuple[str, inspect.Parameter]]:
+        return list(inspect.signature(self.plain).parameters.items())
+
+
+OPERATORS: Mapping[str, Operator] = {
+    operator.op_type: operator
+    for operator in (
+        Operator(splines.rational_quadratic, "RationalQuadraticSpline"),
+        Operator(splines.rational_linear, "RationalLinearSpline"),
+        Operator(splines.piecewise_linear, "PiecewiseLinearSpline"),
+        Operator(splines.piecewise_quadratic, "PiecewiseQuadraticSpline"),
+    )
+}
+
+
+def _register(operator: Operator) -> None:
+    name = f"{DOMAIN}::{operator.plain.__name__}"
+    custom = torch.library.custom_op(name, operator.plain, mutates_args=())
+
+    def empty(x: Tensor, *tables: Tensor, **_: Any) -> tuple[Tensor, ...]:
+        # An addition tells a tracer which sizes are equal.
+        like = sum((table.select(-1, 0) for table in tables), start=x)
+        return tuple(torch.empty_like(like) for _ in operator.outputs)
+
+    def remember(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:  # noqa: ARG001
+        ctx.save_for_backward(*inputs)
+        ctx.arguments = keyword_only_inputs
+
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            inputs = [item.detach().requires_grad_() for item in ctx.saved_tensors]
+            results = operator.plain(*inputs, **ctx.arguments)
+        return torch.autograd.grad(results, inputs, gradients)
+
+    custom.register_fake(empty)
+    custom.register_autograd(backward, setup_context=remember)
+
+
+for _operator in OPERATORS.values():
+    _register(_operator)
