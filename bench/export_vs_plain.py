@@ -32,6 +32,7 @@ import torch
 from _plain import export_plain
 
 from toolkit.capture.capture import capture
+from toolkit.capture.dynamo import Form
 from toolkit.core import machine
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ToolkitError
@@ -150,7 +151,7 @@ def _export_times(
         export_plain(model, entry, path, opset=opset, precompute=precompute)
         plain.append(time.process_time() - start)
         start = time.process_time()
-        capture(model, entry, mine, opset=opset, strategies=recipe.export.strategies)
+        capture(model, entry, mine, form=Form(opset), strategies=recipe.export.strategies)
         ours.append(time.process_time() - start)
     ratio = statistics.median(ours[1:]) / statistics.median(plain[1:])
     return {"plain_s": plain[1:], "toolkit_s": ours[1:], "ratio": ratio}

@@ -14,8 +14,9 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from toolkit.capture.dynamo import Translated, export_dynamo
+from toolkit.capture.dynamo import Form, Translated, export_dynamo
 from toolkit.capture.finish import finish, signature_of
+from toolkit.capture.functions import describe
 from toolkit.capture.initialised import check_initialised
 from toolkit.capture.limit import time_limit
 from toolkit.capture.module import EntryModule, as_tuple, entry_module, output_names
@@ -88,6 +89,7 @@ class Captured:
             "folded": asdict(self.made.folding),
             "guards": [asdict(item) for item in self.made.guards],
             "loops": list(self.made.loops),
+            "custom_ops": describe(self.made.graph),
             "opset": self.opset,
         }
 
@@ -97,8 +99,7 @@ def capture(
     entry: Entry,
     path: Path,
     *,
-    opset: int = 20,
-    static: bool = False,
+    form: Form = Form(),  # noqa: B008  (frozen)
     strategies: Sequence[str] = tuple(STRATEGIES),
     judge: Judge | None = None,
     timeout: float = 0.0,
@@ -109,8 +110,7 @@ def capture(
         model: Any module; its state is put back afterwards.
         entry: What to capture; every input has an example value.
         path: The `.onnx` file.
-        opset: ONNX operator-set version.
-        static: Fix every dimension at the example's size.
+        form: What the graph shall be like.
         strategies: Names, in the order they are tried.
         judge: Says what is wrong with a written file, or nothing; `None` accepts every graph.
         timeout: Seconds for all strategies together; 0 for no limit.
@@ -132,8 +132,8 @@ def capture(
 
         def make(name: str) -> Translated:
             with preserved(model):
-                made = STRATEGIES[name](module, entry, inputs, outputs, opset=opset, static=static)
-            finish(made.graph, entry, static=static)
+                made = STRATEGIES[name](module, entry, inputs, outputs, form)
+            finish(made.graph, entry, static=form.static)
             return made
 
         order = _ordered(strategies, module, inputs)

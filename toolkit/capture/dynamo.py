@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import onnx_ir as ir
 import torch
@@ -15,13 +15,31 @@ from torch.export import Dim, ExportedProgram
 
 from toolkit.capture.finish import place
 from toolkit.capture.fold import FREE_BYTES, Folding, fold_parameters
+from toolkit.capture.functions import attach, inline
 from toolkit.capture.guards import Specialised
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
 from toolkit.lowerings import table
 
+CustomOps = Literal["inline", "function"]
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an exported graph shall be like.
+
+    Arguments:
+        opset: ONNX operator-set version.
+        static: Fix every dimension at the example's size.
+        custom_ops: `inline`: standard operators only; `function`: the toolkit's own operators
+            stay, as model-local functions of standard operators.
+    """
+
+    opset: int = 20
+    static: bool = False
+    custom_ops: CustomOps = "inline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +64,7 @@ def export_dynamo(
     entry: Entry,
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
-    *,
-    opset: int,
-    static: bool,
+    form: Form,
 ) -> Translated:
     """Return an entry's graph.
 
@@ -57,13 +73,12 @@ def export_dynamo(
         entry: The entry.
         inputs: Example tensors; a dynamic dimension has size 2 or more.
         outputs: Names of the outputs.
-        opset: ONNX operator-set version.
-        static: Fix every dimension at the example's size.
+        form: What the graph shall be like.
 
     Raises:
         Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
     """
-    return Translated(*translate(module, entry, inputs, outputs, opset=opset, static=static))
+    return Translated(*translate(module, entry, inputs, outputs, form))
 
 
 def translate(
@@ -71,19 +86,17 @@ def translate(
     entry: Entry,
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
-    *,
-    opset: int,
-    static: bool,
+    form: Form,
 ) -> tuple[ir.Model, Folding]:
     """Capture a module with torch.export, fold its parameters, and translate it to ONNX."""
-    program = exported(module, entry, inputs, static=static)
+    program = exported(module, entry, inputs, static=form.static)
     with torch.no_grad():
         folding = fold_parameters(program)
         try:
             translated = torch.onnx.export(
                 program,
                 dynamo=True,
-                opset_version=opset,
+                opset_version=form.opset,
                 input_names=[item.name for item in entry.inputs],
                 output_names=list(outputs),
                 custom_translation_table=table(),
@@ -94,6 +107,9 @@ def translate(
             raise unsupported(program, error) from error
     if translated is None:
         raise ExportError("torch's exporter returned no graph", where=entry.name)
+    attach(translated.model)
+    if form.custom_ops == "inline":
+        inline(translated.model)
     optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4)
     return translated.model, folding
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from toolkit.capture.dynamo import Translated, translate
+from toolkit.capture.dynamo import Form, Translated, translate
 from toolkit.capture.guards import Specialised, specialised
 from toolkit.capture.module import EntryModule
 from toolkit.capture.record import Recording, guard, record
@@ -48,9 +48,7 @@ def export_recorded(
     entry: Entry,
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
-    *,
-    opset: int,
-    static: bool,
+    form: Form,
 ) -> Translated:
     """Return an entry's graph; the arguments are those of the dynamo strategy.
 
@@ -59,10 +57,8 @@ def export_recorded(
             branches that cannot be proven.
         Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
     """
-    made = recorded_program(module, entry, inputs, static=static)
-    graph, folding = translate(
-        made.program, entry, made.inputs, outputs, opset=opset, static=static
-    )
+    made = recorded_program(module, entry, inputs, static=form.static)
+    graph, folding = translate(made.program, entry, made.inputs, outputs, form)
     return Translated(graph, folding, made.guards)
 
 

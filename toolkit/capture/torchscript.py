@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from toolkit.capture.dynamo import Translated
+from toolkit.capture.dynamo import Form, Translated
 from toolkit.capture.fold import Folding
 from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
@@ -25,9 +25,7 @@ def export_torchscript(
     entry: Entry,
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
-    *,
-    opset: int,
-    static: bool,
+    form: Form,
 ) -> Translated:
     """Return an entry's graph; the arguments are those of the dynamo strategy.
 
@@ -46,10 +44,10 @@ def export_torchscript(
             tuple(inputs),
             f=buffer,  # type: ignore[arg-type]
             dynamo=False,
-            opset_version=min(opset, HIGHEST_OPSET),
+            opset_version=min(form.opset, HIGHEST_OPSET),
             input_names=names,
             output_names=list(outputs),
-            dynamic_axes=None if static else axes,
+            dynamic_axes=None if form.static else axes,
             do_constant_folding=True,
             verbose=False,
         )

@@ -28,6 +28,12 @@ def command(
     ] = None,
     opset: Annotated[int | None, typer.Option("--opset", help="ONNX operator set.")] = None,
     static: Annotated[bool, typer.Option("--static", help="Fix every dimension.")] = False,
+    custom_ops: Annotated[
+        str, typer.Option("--custom-ops", help="inline or function.", metavar="FORM")
+    ] = "",
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", help="Seconds per entry.", metavar="SECONDS")
+    ] = None,
     fast: Fast = False,
     settings: Settings = [],
     output: Output = None,
@@ -53,6 +59,8 @@ def command(
         export__inputs=inputs,
         export__opset=opset,
         export__static=static or None,
+        export__custom_ops=custom_ops or None,
+        export__timeout=timeout,
     )
     recipe = load_recipe(target, settings=given, fast=fast)
     folder = folder_for(recipe, output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -58,6 +58,7 @@ class ExportSection(Section):
     inputs: list[str] = []
     static: bool = False
     strategies: list[str] = ["dynamo", "record", "torchscript"]
+    custom_ops: Literal["inline", "function"] = "inline"
     timeout: float = Field(default=600.0, ge=0)
 
 

@@ -146,8 +146,10 @@ def _export(
     data: Data | None,
 ) -> Exported:
     from toolkit.capture.capture import capture
+    from toolkit.capture.dynamo import Form
     from toolkit.capture.noise import with_noise
 
+    settings = recipe.export
     path = folder.entry(entry.name) / FILE
     try:
         entry = with_noise(model, entry)
@@ -156,11 +158,10 @@ def _export(
             model,
             entry,
             path,
-            opset=recipe.export.opset,
-            static=recipe.export.static,
-            strategies=recipe.export.strategies,
+            form=Form(settings.opset, settings.static, settings.custom_ops),
+            strategies=settings.strategies,
             judge=judge,
-            timeout=recipe.export.timeout,
+            timeout=settings.timeout,
         )
     except ToolkitError as error:
         for stale in (path, path.with_name(GOLDEN)):

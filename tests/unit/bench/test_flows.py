@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from toolkit.capture.capture import capture
+from toolkit.capture.dynamo import Form
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "bench" / "flows.py"
@@ -109,7 +110,7 @@ def test_graph_of_one_batch_size_fails_parity(
 ) -> None:
     place = flows.places.Place(catalogue, "tiny", "affine d3", "log_prob")
     model, entry = flows.places.made(place)
-    capture(model, entry, tmp_path / "static.onnx", static=True)
+    capture(model, entry, tmp_path / "static.onnx", form=Form(static=True))
     found = flows.judge.judge(place, {"ours": str(tmp_path / "static.onnx")})
     assert found["ours"]["reason"].startswith("batch 7: does not run")
 
