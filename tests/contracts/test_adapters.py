@@ -187,6 +187,11 @@ def replacements(name):
     return usable(name).replacements()
 
 
+def answering(name):
+    """Return the replacements that return something; a constructor shows in its methods."""
+    return [item for item in replacements(name) if not item.targets[0].endswith(".__init__")]
+
+
 @torch.no_grad()
 def difference(replacement, original, function):
     """Return the largest difference from the original over the examples, relative above one."""
@@ -213,7 +218,7 @@ def test_what_is_replaced_exists_under_every_target(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_replacements_equal_what_they_stand_in_for(name):
-    for replacement in replacements(name):
+    for replacement in answering(name):
         original = resolve(replacement.targets[0])[2]
         found = difference(replacement, original, replacement.function)
         assert found <= replacement.tolerance, replacement.targets
@@ -221,7 +226,7 @@ def test_replacements_equal_what_they_stand_in_for(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_replacement_that_is_wrong_is_noticed(name):
-    for replacement in replacements(name):
+    for replacement in answering(name):
         original = resolve(replacement.targets[0])[2]
 
         def wrong(*arguments, function=replacement.function, **keywords):

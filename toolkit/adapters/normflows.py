@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters import _entries, _flow
+from toolkit.adapters import _entries, _flow, _splines
 from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Replacement
@@ -313,7 +313,7 @@ class NormFlows:
         return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return the residual block's inversion."""
+        """Return the residual block's inversion and the splines."""
         point = _FixedPoint()
 
         # The library looks them up on the class, which binds functions only.
@@ -330,6 +330,7 @@ class NormFlows:
                 examples=_fixed_point_examples,
                 measure=measure,
             ),
+            *_splines.of_normflows(),
         )
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:

@@ -20,7 +20,7 @@ from torch.distributions import (
     Uniform,
 )
 
-from toolkit.adapters import _entries, _flow
+from toolkit.adapters import _entries, _flow, _splines
 from toolkit.core.entry import Entry, Law
 from toolkit.core.protocols import Replacement
 
@@ -222,7 +222,7 @@ class Pyro:
         return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return the masked autoregressive inverse, whose steps differ in the original."""
+        """Return the masked autoregressive inverse, whose steps differ in the original; splines."""
         return (
             Replacement(
                 targets=(
@@ -233,6 +233,7 @@ class Pyro:
                 examples=_autoregressive_examples,
                 tolerance=1e-5,
             ),
+            *_splines.of_pyro(),
         )
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
