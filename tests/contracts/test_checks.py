@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -81,15 +82,67 @@ def static_file(subject: Subject) -> Subject:
     return dataclasses.replace(subject, path=path)
 
 
-PLANTED: dict[str, tuple[str, str, list[Fault]]] = {
-    "batch": ("realnvp", "log_prob", [spoil(wrong_at_seven)]),
-    "causality": ("pixelcnn", "logits", [spoil(leaking), spoil(blind)]),
-    "dynamic": ("realnvp", "log_prob", [static_file]),
-    "finite": ("realnvp", "log_prob", [spoil(one_nan)]),
-    "log_det": ("realnvp", "log_prob", [spoil(shifted)]),
-    "parity": ("realnvp", "log_prob", [spoil(scaled), spoil(shifted), spoil(one_nan)]),
-    "round_trip": ("realnvp", "inverse", [spoil(scaled)]),
-    "second_call": ("realnvp", "log_prob", [spoil(Drifting())]),
+def flipped(_: dict, outputs: dict) -> dict:
+    return {**outputs, "log_det": -outputs["log_det"]}
+
+
+def wrong_at(value: float, change: float = 0.01) -> Fault:
+    """Return a fault where an element is just this number, its sign included."""
+
+    def apply(feeds: dict, outputs: dict) -> dict:
+        x = next(iter(feeds.values()))
+        same = (x == np.float32(value)) & (np.signbit(x) == np.signbit(value))
+        rows = same.reshape(len(x), -1).any(1)
+        return {
+            name: array + np.float32(change) * rows.reshape(-1, *[1] * (array.ndim - 1))
+            if np.isfinite(change)
+            else np.where(rows.reshape(-1, *[1] * (array.ndim - 1)), np.float32(change), array)
+            for name, array in outputs.items()
+        }
+
+    return spoil(apply)
+
+
+def density_of(fault: Fault) -> Fault:
+    """Return a fault of the density graph, which another entry is judged with."""
+
+    def apply(subject: Subject) -> Subject:
+        run = fault(dataclasses.replace(subject, run=subject.sibling("log_prob"))).run
+        return dataclasses.replace(subject, sibling=lambda name: {"log_prob": run}.get(name))
+
+    return apply
+
+
+EDGES = [
+    wrong_at(1.0),
+    wrong_at(-5.0),
+    wrong_at(float(np.nextafter(np.float32(2), np.float32(0)))),
+    wrong_at(0.75),
+    wrong_at(-0.0),
+    wrong_at(1e-40, np.nan),
+    wrong_at(-3.0, np.inf),
+]
+PLANTED: dict[str, list[tuple[str, str, list[Fault]]]] = {
+    "antisymmetry": [
+        ("realnvp", "inverse", [spoil(flipped), spoil(shifted), density_of(spoil(shifted))])
+    ],
+    "batch": [("realnvp", "log_prob", [spoil(wrong_at_seven)])],
+    "bin_edges": [("realnvp", "log_prob", EDGES), ("realnvp", "inverse", EDGES)],
+    "causality": [("pixelcnn", "logits", [spoil(leaking), spoil(blind)])],
+    "dynamic": [("realnvp", "log_prob", [static_file])],
+    "finite": [("realnvp", "log_prob", [spoil(one_nan)])],
+    "integral": [("realnvp", "log_prob", [spoil(shifted), spoil(one_nan)])],
+    "log_det": [
+        ("realnvp", "log_prob", [spoil(shifted)]),
+        ("realnvp", "inverse", [spoil(flipped), spoil(shifted)]),
+    ],
+    "nats": [
+        ("realnvp", "log_prob", [spoil(scaled), spoil(shifted), spoil(one_nan)]),
+        ("realnvp", "inverse", [spoil(flipped)]),
+    ],
+    "parity": [("realnvp", "log_prob", [spoil(scaled), spoil(shifted), spoil(one_nan)])],
+    "round_trip": [("realnvp", "inverse", [spoil(scaled), density_of(spoil(shifted))])],
+    "second_call": [("realnvp", "log_prob", [spoil(Drifting())])],
 }
 
 
@@ -99,17 +152,23 @@ def subject_of(finished_run: Callable[[str, str], RunFolder], request: pytest.Fi
         folder = finished_run(recipe, "export")
         detail = folder.stage("export")["entries"][entry]
         signature = Signature.from_dict(detail["signature"])
-        context = opened(folder.path / detail["file"], signature)
-        run = context.__enter__()
-        request.addfinalizer(lambda: context.__exit__(None, None, None))
+        stack = contextlib.ExitStack()
+        request.addfinalizer(stack.close)
+
+        def run_of(name: str) -> Callable | None:
+            other = folder.stage("export")["entries"].get(name)
+            return other and stack.enter_context(
+                opened(folder.path / other["file"], Signature.from_dict(other["signature"]))
+            )
+
         return Subject(
             signature=signature,
             variant="exported",
             backend="onnxruntime",
             path=folder.path / detail["file"],
-            run=run,
+            run=run_of(entry),
             cases=load_cases(folder.entry(entry) / "golden.safetensors"),
-            sibling=lambda _: None,
+            sibling=run_of,
         )
 
     return make
@@ -118,14 +177,14 @@ def subject_of(finished_run: Callable[[str, str], RunFolder], request: pytest.Fi
 @pytest.mark.parametrize("name", checks.names())
 def test_passes_on_a_good_artifact_and_fails_on_a_planted_fault(name: str, subject_of) -> None:
     assert name in PLANTED, f"plant a fault for the check {name!r} here"
-    recipe, entry, faults = PLANTED[name]
-    check, subject = checks.load(name), subject_of(recipe, entry)
-    good = check.judge(subject)
-    assert good.status == "ok", good.reason
-    for fault in faults:
-        bad = check.judge(fault(subject))
-        assert bad.status == "failed", bad
-        assert bad.reason
+    for recipe, entry, faults in PLANTED[name]:
+        check, subject = checks.load(name), subject_of(recipe, entry)
+        good = check.judge(subject)
+        assert good.status == "ok", good.reason
+        for fault in faults:
+            bad = check.judge(fault(subject))
+            assert bad.status == "failed", bad
+            assert bad.reason
 
 
 @pytest.mark.parametrize("name", ["parity", "finite", "second_call"])
@@ -170,13 +229,46 @@ def test_batch_sizes_stay_within_the_entry_s_own_range(subject_of) -> None:
 
 
 def test_the_round_trip_judges_the_density_too(subject_of) -> None:
-    subject, density = subject_of("realnvp", "inverse"), subject_of("realnvp", "log_prob")
-    both = dataclasses.replace(subject, sibling=lambda _: density.run)
-    good = checks.load("round_trip").judge(both)
+    subject = subject_of("realnvp", "inverse")
+    good = checks.load("round_trip").judge(subject)
     assert good.status == "ok", good
     assert good.detail["drift"]
-    drifting = spoil(shifted)(density)
-    bad = checks.load("round_trip").judge(
-        dataclasses.replace(subject, sibling=lambda _: drifting.run)
-    )
+    alone = dataclasses.replace(subject, sibling=lambda _: None)
+    assert not checks.load("round_trip").judge(alone).detail["drift"]
+
+
+def test_antisymmetry_without_a_density_graph_is_skipped(subject_of) -> None:
+    alone = dataclasses.replace(subject_of("realnvp", "inverse"), sibling=lambda _: None)
+    found = checks.load("antisymmetry").judge(alone)
+    assert (found.status, found.reason) == ("skipped", "there is no graph of log_prob")
+
+
+def test_an_error_of_every_sample_shows_in_the_mean_below_the_limit_of_the_largest(
+    subject_of,
+) -> None:
+    subject = subject_of("realnvp", "log_prob")
+    row = checks.load("nats").judge(subject).detail["rows"][0]
+    oracle = next(c.oracle for c in subject.cases if (c.check, c.name) == ("parity", "real"))
+    change = (row["mean_limit"] + row["limit"]) / 2
+    biased = {name: array + change for name, array in oracle.items()}
+    bad = checks.load("nats").judge(dataclasses.replace(subject, run=lambda _: biased))
+    assert bad.value < bad.limit
     assert bad.status == "failed"
+
+
+@pytest.mark.parametrize("name", ["antisymmetry", "integral", "log_det", "nats"])
+def test_a_budget_in_nats_replaces_the_limit_of_flow_checks(name: str, subject_of) -> None:
+    if name == "antisymmetry":
+        shift = density_of(spoil(shifted))(subject_of("realnvp", "inverse"))
+    else:
+        shift = spoil(shifted)(subject_of("realnvp", "log_prob"))
+    check = checks.load(name)
+    assert check.judge(dataclasses.replace(shift, budget={"nats": 0.02})).status == "ok"
+    assert check.judge(dataclasses.replace(shift, budget={"nats": 0.004})).status == "failed"
+
+
+def test_under_a_budget_edges_are_asked_for_numbers_only(subject_of) -> None:
+    subject = dataclasses.replace(subject_of("realnvp", "log_prob"), budget={"nats": 0.02})
+    check = checks.load("bin_edges")
+    assert check.judge(wrong_at(1.0)(subject)).status == "ok"
+    assert check.judge(wrong_at(1.0, np.nan)(subject)).status == "failed"

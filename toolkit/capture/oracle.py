@@ -70,12 +70,13 @@ class Oracle:
         """Return the float64 outputs of any entry of the model."""
         module = reference_module(self.double, entry)
         with in_double():
-            return as_tuple(module(*(_doubled(tensor) for tensor in tensors)))
+            return _detached(module(*(_doubled(tensor) for tensor in tensors)))
 
     @torch.no_grad()
     def eager(self, entry: Entry, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs of any entry of the model in its own precision."""
-        return as_tuple(reference_module(self.model, entry)(*(item.clone() for item in tensors)))
+        module = reference_module(self.model, entry)
+        return _detached(module(*(tensor.clone() for tensor in tensors)))
 
     def answer(self, check: str, name: str, inputs: Mapping[str, Tensor], **extra: Any) -> Case:
         """Return a case with the inputs and both answers.
@@ -99,6 +100,11 @@ class Oracle:
             eager={key: e.cpu().numpy() for key, e in zip(self.outputs, eager, strict=True)},
             extra={key: torch.as_tensor(value).numpy() for key, value in extra.items()},
         )
+
+
+def _detached(result: Any) -> tuple[Tensor, ...]:
+    """Return a call's tensors; one that differentiates inside gives them with their history."""
+    return tuple(tensor.detach() for tensor in as_tuple(result))
 
 
 def _doubled(tensor: Tensor) -> Tensor:

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from toolkit.checks import _draw
+from toolkit.checks import _flow
 from toolkit.checks._judge import finding, own_cases
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Source, Subject
 from toolkit.runtime.limits import absolute, oracle_limit
 
+if TYPE_CHECKING:
+    Arrays = dict[str, np.ndarray]
+
 NAME = "round_trip"
 SAMPLES = 256
+DATA, BACK, CODE = "data.", "back.", "code."
 
 
 class RoundTrip:
-    """Invert the latent codes of real data, then ask the density graph about the result."""
+    """Invert the latent codes of real data, then ask the other direction's graphs about the result.
+
+    The density must not drift between x and f⁻¹(f(x)), and where f itself is a graph, it must
+    bring the codes back: z → x → z.
+    """
 
     def prepare(self, source: Source) -> Sequence[Case]:
-        """Make the case `latent`: z = f(x), with x beside it, for a flow's `inverse`.
+        """Make the case `latent`: z = f(x) for a flow's `inverse` whose f is an entry or a method.
 
-        `extra` holds x under its name in the density graph, and eager's density at x and at
-        eager's own f⁻¹(z).
+        `extra` holds x, eager's own f⁻¹(z) and f(f⁻¹(z)), and eager's density at x and at
+        f⁻¹(z).
         """
-        import torch
-
-        if source.signature.family != "flow" or source.entry.name != "inverse":
+        both = _flow.directions(source)
+        if both is None or source.entry.name != "inverse":
             return []
-        model: Any = source.model
-        density = next(entry for entry in model.entries() if entry.name == "log_prob")
-        item = density.inputs[0].name
-        x = _draw.real(dataclasses.replace(source, entry=density), SAMPLES)[item]
-        with torch.no_grad():
-            z = model(x)[0]
-            here, back = model.log_prob(x), model.log_prob(model.inverse(z)[0])
-        extra = {item: x, "log_prob": here, "log_prob_back": back}
-        return [source.answer(NAME, "latent", {source.entry.inputs[0].name: z}, **extra)]
+        tensors = _flow.codes(source, both, SAMPLES)
+        forward = _flow.encoder(source, both)
+        if not tensors or forward is None:
+            return []
+        back, _ = _flow.decoded(both, source.eager, tensors)
+        codes = source.eager(forward, _flow.ordered(forward, back))
+        extra = {
+            **{DATA + item.name: tensors[item.name] for item in both.data},
+            **{BACK + item.name: back[item.name] for item in both.data},
+            **{CODE + item.name: z for item, z in zip(both.latents, codes, strict=False)},
+            **_flow.given(both, tensors),
+            "log_prob": _flow.log_prob(both, source.eager, tensors),
+            "log_prob_back": _flow.log_prob(both, source.eager, back),
+        }
+        return [source.answer(NAME, "latent", tensors, **extra)]
 
     def judge(self, subject: Subject) -> Finding | None:
         """Answer with the largest |x − f⁻¹(f(x))|; the density must not drift either, in nats."""
@@ -50,29 +62,48 @@ class RoundTrip:
         if subject.budget and "absolute" not in subject.budget:
             reason = f"{subject.variant} has a budget, but none in absolute units"
             return finding(NAME, subject, "skipped", reason=reason)
-        item = next(name for name in case.extra if name not in ("log_prob", "log_prob_back"))
-        x, output = case.extra[item], subject.signature.outputs[0].name
-        back = subject.run(case.inputs)[output]
-        value = absolute(back, x)
-        limit = subject.budget.get(
-            "absolute", oracle_limit(case.eager[output], x.astype(np.float64), k=subject.k)
-        )
-        drift = _drift(subject, case, {item: back})
-        good = value <= limit and all(row["good"] for row in drift)
+        outputs = subject.run(case.inputs)
+        x, own = _part(case.extra, DATA), _part(case.extra, BACK)
+        row = _row(subject, {name: outputs[name] for name in x}, x, own)
+        feeds = _flow.density_feeds(case, outputs)
+        drift, codes = _drift(subject, case, feeds), _codes(subject, case, feeds)
         return finding(
             NAME,
             subject,
-            "ok" if good else "failed",
-            value=value,
-            limit=limit,
+            "ok" if all(item["good"] for item in (row, *drift, *codes)) else "failed",
+            value=row["value"],
+            limit=row["limit"],
             unit="absolute",
-            reason=f"max|x − f⁻¹(f(x))| over {len(x)} real samples, limit from eager's own"
-            + "".join(f"; its density drifts by {row['value']:.3g} nats" for row in drift),
-            detail={"drift": drift},
+            reason=f"max|x − f⁻¹(f(x))| over {len(next(iter(x.values())))} real samples, "
+            "limit from eager's own"
+            + "".join(f"; its density drifts by {item['value']:.3g} nats" for item in drift)
+            + "".join(f"; max|z − f(f⁻¹(z))| is {item['value']:.3g}" for item in codes),
+            detail={"drift": drift, "codes": codes},
         )
 
 
-def _drift(subject: Subject, case: Case, feeds: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _part(extra: Arrays, prefix: str) -> Arrays:
+    return {
+        name.removeprefix(prefix): array for name, array in extra.items() if name.startswith(prefix)
+    }
+
+
+def _row(subject: Subject, given: Arrays, truth: Arrays, own: Arrays) -> dict[str, Any]:
+    """Judge how far arrays are from where they started, against how far eager's own are."""
+    value = _largest(absolute(given[name], array) for name, array in truth.items())
+    limit = _largest(
+        oracle_limit(own[name], array.astype(np.float64), k=subject.k)
+        for name, array in truth.items()
+    )
+    limit = subject.budget.get("absolute", limit)
+    return {"value": value, "limit": limit, "good": value <= limit}
+
+
+def _largest(values: Any) -> float:
+    return float(np.max(list(values)))
+
+
+def _drift(subject: Subject, case: Case, feeds: Arrays) -> list[dict[str, Any]]:
     """Judge how far, in nats, the density graph moves between x and the inverted latent."""
     run = subject.sibling("log_prob")
     if run is None:
@@ -82,6 +113,16 @@ def _drift(subject: Subject, case: Case, feeds: dict[str, np.ndarray]) -> list[d
     own = oracle_limit(case.extra["log_prob_back"], here.astype(np.float64), k=subject.k)
     limit = subject.budget.get("nats", own)
     return [{"value": value, "limit": limit, "good": value <= limit}]
+
+
+def _codes(subject: Subject, case: Case, feeds: Arrays) -> list[dict[str, Any]]:
+    """Judge how far the graph of f, where there is one, brings the latents from where they were."""
+    run = subject.sibling("forward")
+    if run is None:
+        return []
+    own = _part(case.extra, CODE)
+    outputs = dict(zip(own, run(feeds).values(), strict=False))
+    return [_row(subject, outputs, {name: case.inputs[name] for name in own}, own)]
 
 
 check = RoundTrip()
