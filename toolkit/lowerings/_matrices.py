@@ -34,7 +34,7 @@ def constant(values: Any, like: Any) -> Any:
     return op.Constant(value=ir.tensor(np.asarray(values, like.dtype.numpy())))
 
 
-def integers(values: Sequence[int] | np.ndarray) -> Any:
+def integers(values: int | Sequence[int] | np.ndarray) -> Any:
     """Return a constant of 64-bit integers."""
     return op.Constant(value=ir.tensor(np.asarray(values, np.int64)))
 

@@ -48,15 +48,13 @@ def _inverse(matrix: Any, size: int, rank: int, like: Any, *, upper: bool, unit:
     batch = [0] * (rank - 2)
     whole = 1 << (size - 1).bit_length()
     flat = op.Reshape(matrix, integers([*batch, size * size]))
-    # Behind the elements stand a zero and a one, for the rows that are filled up.
-    flat = _filled(_filled(flat, rank - 2, 0.0, like), rank - 2, 1.0, like)
     places = np.full((whole, whole), size * size)
     places[:size, :size] = np.arange(size * size).reshape(size, size)
-    if upper:
-        places = places.T
-    diagonal = np.diagonal(places).copy()
-    diagonal[slice(None) if unit else slice(size, None)] = size * size + 1
-    blocks = op.Reciprocal(op.Gather(flat, integers(diagonal[:, None, None]), axis=-1))
+    places = places.T if upper else places
+    blocks = _diagonal(flat, places, size, like, unit=unit)
+    if whole > size:
+        # Behind the elements stands a zero for the rows that are filled up.
+        flat = _filled(flat, len(batch), 0, 1, 0.0, like)
     half = 1
     while half < whole:
         blocks = _joined(blocks, flat, places, half, batch)
@@ -65,6 +63,17 @@ def _inverse(matrix: Any, size: int, rank: int, like: Any, *, upper: bool, unit:
     if whole > size:
         inverse = part(part(inverse, 0, size, -1), 0, size, -2)
     return turned(inverse, rank) if upper else inverse
+
+
+def _diagonal(flat: Any, places: np.ndarray, size: int, like: Any, *, unit: bool) -> Any:
+    """Return the inverses of the blocks of size one, `(…, size filled up, 1, 1)`."""
+    whole, rank = len(places), len(like.shape)
+    if unit:
+        shape = op.Concat(op.Shape(like, end=-2), integers([whole, 1, 1]), axis=0)
+        return op.Expand(constant(1.0, like), shape)
+    diagonal = np.diagonal(places)[:size, None, None]
+    blocks = op.Reciprocal(op.Gather(flat, integers(diagonal), axis=-1))
+    return _filled(blocks, rank - 2, 2, whole - size, 1.0, like) if whole > size else blocks
 
 
 def _joined(blocks: Any, flat: Any, places: np.ndarray, half: int, batch: list[int]) -> Any:
@@ -79,14 +88,13 @@ def _joined(blocks: Any, flat: Any, places: np.ndarray, half: int, batch: list[i
     first, second = part(stacked, 0, half, -2), part(stacked, half, 2 * half, -2)
     product = op.Mul if half == 1 else op.MatMul
     below = op.Neg(product(second, product(corner, first)))
-    rank = len(batch) + 3
-    pads = [0] * (2 * rank)
-    pads[rank - 2] = half
+    pads = [0] * (2 * (len(batch) + 3))
+    pads[len(batch) + 1] = half
     return op.Concat(op.Concat(first, below, axis=-2), op.Pad(second, integers(pads)), axis=-1)
 
 
-def _filled(value: Any, axis: int, filling: float, like: Any) -> Any:
-    """Append one element along the last axis, whose number is given."""
-    pads = [0] * (2 * (axis + 1))
-    pads[-1] = 1
+def _filled(value: Any, axis: int, behind: int, count: int, filling: float, like: Any) -> Any:
+    """Append elements along an axis that `behind` others follow."""
+    pads = [0] * (2 * (axis + 1 + behind))
+    pads[-1 - behind] = count
     return op.Pad(value, integers(pads), constant(filling, like))

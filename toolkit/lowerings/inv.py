@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ class Inverse:
 
         def random(*shape: int) -> torch.Tensor:
             noise = torch.randn(*shape, generator=draws, dtype=torch.float64)
-            near = torch.eye(shape[-1], dtype=torch.float64) + noise / (4 * shape[-1] ** 0.5)
+            near = torch.eye(shape[-1], dtype=torch.float64) + noise / (4 * math.sqrt(shape[-1]))
             return near.roll(1, -1)
 
         swap = random(5, 4, 4)

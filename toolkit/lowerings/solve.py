@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -95,7 +96,7 @@ class Solve:
 
         def matrix(*shape: int) -> torch.Tensor:
             noise = torch.randn(*shape, generator=draws, dtype=torch.float64)
-            near = torch.eye(shape[-1], dtype=torch.float64) + noise / (4 * shape[-1] ** 0.5)
+            near = torch.eye(shape[-1], dtype=torch.float64) + noise / (4 * math.sqrt(shape[-1]))
             return near.roll(1, -1)
 
         def right(*shape: int) -> torch.Tensor:
