@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -31,10 +32,10 @@ class Integral:
     """Sum the density over a grid, by the trapezoidal rule, for one context.
 
     Between two bounds the grid is even. Over an unbounded axis it is even in t, where
-    `x = centre + spread · sinh(t)` and |t| ≤ 5: fine on the data, 74 spreads to either side.
-    Every other point of each axis makes 2 or 4 coarser grids; the largest difference of their
-    sums, and what the outermost points of an unbounded axis still hold, is the quadrature's own
-    error.
+    `x = centre + spread · sinh(t)` and |t| ≤ 5: fine on the data, 74 spreads to either side; next
+    to a single bound, `x = bound ± spread · exp(t)`. Every other point of each axis makes 2 or 4
+    coarser grids. The largest difference of their sums is the quadrature's own error, with the
+    tail that a density falling by e per unit of t has beyond the outermost points.
     """
 
     def prepare(self, source: Source) -> Sequence[Case]:
@@ -56,7 +57,7 @@ class Integral:
         like = real[item.name] if source.data is not None or item.value is None else item.value
         columns = like.double().reshape(-1, size)
         axes = [_axis(item, column, POINTS[size]) for column in columns.unbind(1)]
-        grid, weights = _product([x for x, _ in axes]), _product([w for _, w in axes]).prod(1)
+        grid, weights = _product([x for x, _, _ in axes]), _product([w for _, w, _ in axes]).prod(1)
         points = grid.to(real[item.name].dtype).reshape(-1, *item.shape[1:])
         given = {
             name: tensor[:1].expand(len(points), *tensor.shape[1:]).clone()
@@ -64,7 +65,10 @@ class Integral:
         }
         case = source.answer(NAME, "grid", {**given, item.name: points})
         held = weights.numpy() * np.exp(case.oracle["log_prob"])
-        extra = {"weights": weights.numpy(), "error": _quadrature_error(held, size, item)}
+        extra = {
+            "weights": weights.numpy(),
+            "error": _quadrature_error(held, [step for _, _, step in axes]),
+        }
         return [dataclasses.replace(case, extra=extra)]
 
     def judge(self, subject: Subject) -> Finding | None:
@@ -100,25 +104,26 @@ class Integral:
         )
 
 
-def _axis(item: Input, column: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return points along one axis, as the element type of the input has them, and weights."""
+def _axis(item: Input, column: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
+    """Return points along one axis, their weights, and the step in t; infinite between bounds."""
     import torch
 
     low, high = item.low, item.high
     if low is not None and high is not None:
         step = (high - low) / count
         x = low + step * (torch.arange(count, dtype=torch.float64) + 0.5)
-        return x, torch.full_like(x, step)
-    t = torch.linspace(-REACH, REACH, count, dtype=torch.float64)
+        return x, torch.full_like(x, step), math.inf
+    one_sided = (low is None) != (high is None)
+    t = torch.linspace(-(1 + one_sided) * REACH, REACH, count, dtype=torch.float64)
     spread = float(column.std()) / 2 or 1.0
     step = float(t[1] - t[0])
     if low is None and high is None:
         x = float(column.median()) + spread * torch.sinh(t)
-        return x, spread * torch.cosh(t) * step
+        return x, spread * torch.cosh(t) * step, step
     bound, sign = (low, 1.0) if low is not None else (high or 0.0, -1.0)
     scale = float((column - bound).abs().median()) or 1.0
     x = bound + sign * scale * torch.exp(t)
-    return x, scale * torch.exp(t) * step
+    return x, scale * torch.exp(t) * step, step
 
 
 def _product(axes: Sequence[Tensor]) -> Tensor:
@@ -128,21 +133,21 @@ def _product(axes: Sequence[Tensor]) -> Tensor:
     return torch.cartesian_prod(*axes).reshape(-1, len(axes))
 
 
-def _quadrature_error(mass: np.ndarray, size: int, item: Input) -> np.ndarray:
-    """Return how far the coarser grids' sums are from the whole, and what the border holds.
+def _quadrature_error(mass: np.ndarray, steps: Sequence[float]) -> np.ndarray:
+    """Return how far the coarser grids' sums are from the whole, and what is beyond the border.
 
     It is never below what rounding the points to float32 does.
     """
+    size = len(steps)
     grid = mass.reshape((POINTS[size],) * size)
     whole = grid.sum()
     coarse = [
         grid[tuple(slice(offset, None, 2) for offset in offsets)].sum() * 2**size
         for offsets in np.ndindex((2,) * size)
     ]
-    bounded = item.low is not None and item.high is not None
-    border = 0.0 if bounded else whole - grid[(slice(1, -1),) * size].sum()
+    beyond = sum(np.take(grid, [0, -1], axis).sum() / step for axis, step in enumerate(steps))
     floor = FLOOR * float(np.finfo(np.float32).eps)
-    return np.array(max(np.max(np.abs(np.array(coarse) - whole)) + border, floor))
+    return np.array(max(np.max(np.abs(np.array(coarse) - whole)) + beyond, floor))
 
 
 def _limit(subject: Subject, mass: np.ndarray, oracle: np.ndarray, eager: np.ndarray) -> float:
