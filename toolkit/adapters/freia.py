@@ -46,7 +46,7 @@ def sample(flow: Any, *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
     from FrEIA.modules import IResNetLayer
 
     # The log-determinant would be computed, and its estimator's noise drawn, for nothing.
-    alone = {"_jacobian": lambda _, x, *__, **___: x[0].new_zeros(len(x[0]))}
+    alone = {"_jacobian": lambda _, x, *__, **___: x[0].new_zeros(x[0].shape[0])}
     with _entries.standing_in(IResNetLayer, alone):
         *x, _ = inverse(flow, *tensors)
     return tuple(x) if len(x) > 1 else x[0]
@@ -65,7 +65,7 @@ def _passed(
     with _entries.kept(flow.modules()), torch.set_grad_enabled(differentiates or enabled):
         result, log_det = flow(start[0] if len(start) == 1 else start, c=given, rev=reverse)
     outputs = (result,) if isinstance(result, Tensor) else tuple(result)
-    log_det = start[0].new_zeros(len(start[0])) + log_det
+    log_det = start[0].new_zeros(start[0].shape[0]) + log_det
     if differentiates and not enabled:
         outputs, log_det = tuple(part.detach() for part in outputs), log_det.detach()
     return outputs, log_det

@@ -51,7 +51,7 @@ def sample(flow: Any, *tensors: Tensor) -> Tensor:
         for base, law in zip(bases, laws, strict=True)
     ]
     # The log-determinant would be computed, and its estimator's noise drawn, for nothing.
-    alone = {"_logdetgrad": lambda block, x: (block.nnet(x), x.new_zeros(len(x), 1))}
+    alone = {"_logdetgrad": lambda block, x: (block.nnet(x), x.new_zeros(x.shape[0], 1))}
     with _evaluating(flow), _entries.standing_in(iResBlock, alone):
         return _pushed(flow, [*z, *given])[0]
 
@@ -61,7 +61,7 @@ def _pushed(flow: Any, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     # Some layers write on their input.
     z, given = [tensor.clone() for tensor in tensors[:levels]], tensors[levels:]
     conditional = _is_conditional(flow)
-    x, log_det = z[0], z[0].new_zeros(len(z[0]))
+    x, log_det = z[0], z[0].new_zeros(z[0].shape[0])
     for level, layers in enumerate(_layers(flow)):
         if level:
             x, change = flow.merges[level - 1]([x, z[level]])

@@ -59,7 +59,7 @@ def inverse(flow: Any, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
     with _evaluating(flow, z):
         made = _distribution(flow, context, z)
         width = len(made.base_dist.event_shape)
-        log_det = z.new_zeros(len(z))
+        log_det = z.new_zeros(z.shape[0])
         for transform in made.transforms:
             x = transform(z)
             change = transform.log_abs_det_jacobian(z, x)
