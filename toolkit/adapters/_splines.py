@@ -16,13 +16,16 @@ from torch.nn import functional as F
 
 from toolkit.core.errors import UsageError
 from toolkit.core.protocols import Replacement
-from toolkit.nn import operators  # noqa: F401  (registers torch.ops.toolkit)
+from toolkit.nn.operators import OPERATORS
 
 Pair = tuple[Tensor, Tensor]
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 LEAST = 1e-3
-SPLINES = torch.ops.toolkit
+RATIONAL_QUADRATIC = OPERATORS["RationalQuadraticSpline"]
+RATIONAL_LINEAR = OPERATORS["RationalLinearSpline"]
+PIECEWISE_LINEAR = OPERATORS["PiecewiseLinearSpline"]
+PIECEWISE_QUADRATIC = OPERATORS["PiecewiseQuadraticSpline"]
 
 
 def of_nflows() -> Sequence[Replacement]:
@@ -193,7 +196,7 @@ def _rational_quadratic(
     min_bin_height: float = LEAST,
     min_derivative: float = LEAST,
 ) -> Pair:
-    pair: Pair = SPLINES.rational_quadratic(
+    pair: Pair = RATIONAL_QUADRATIC(
         inputs,
         unnormalized_widths,
         unnormalized_heights,
@@ -228,7 +231,7 @@ def _unconstrained_rational_quadratic(
         derivatives = _mixed_ends(derivatives, tails, min_derivative)
     bound = 1.0 if isinstance(tail_bound, Tensor) else float(tail_bound)
     x = inputs / tail_bound if isinstance(tail_bound, Tensor) else inputs
-    y, log_det = SPLINES.rational_quadratic(
+    y, log_det = RATIONAL_QUADRATIC(
         x,
         unnormalized_widths,
         unnormalized_heights,
@@ -272,7 +275,7 @@ def _linear(
     bottom: float = 0.0,
     top: float = 1.0,
 ) -> Pair:
-    y, log_det = SPLINES.piecewise_linear(
+    y, log_det = PIECEWISE_LINEAR(
         inputs,
         unnormalized_pdf,
         inverse=inverse,
@@ -296,7 +299,7 @@ def _unconstrained_linear(
     tails: str = "linear",
 ) -> Pair:
     bound = float(tail_bound)
-    pair: Pair = SPLINES.piecewise_linear(
+    pair: Pair = PIECEWISE_LINEAR(
         inputs,
         unnormalized_pdf,
         inverse=inverse,
@@ -322,7 +325,7 @@ def _quadratic(
     min_bin_width: float = LEAST,
     min_bin_height: float = LEAST,
 ) -> Pair:
-    y, log_det = SPLINES.piecewise_quadratic(
+    y, log_det = PIECEWISE_QUADRATIC(
         inputs,
         unnormalized_widths,
         unnormalized_heights,
@@ -348,7 +351,7 @@ def _unconstrained_quadratic(
     min_bin_height: float = LEAST,
 ) -> Pair:
     bound = float(tail_bound)
-    pair: Pair = SPLINES.piecewise_quadratic(
+    pair: Pair = PIECEWISE_QUADRATIC(
         inputs,
         unnormalized_widths,
         unnormalized_heights,
@@ -406,10 +409,10 @@ def _pyro(
     }
     pair: Pair
     if lambdas is None:
-        pair = SPLINES.rational_quadratic(inputs, widths, heights, padded, **arguments)
+        pair = RATIONAL_QUADRATIC(inputs, widths, heights, padded, **arguments)
     else:
         places = (1 - 2 * min_lambda) * lambdas + min_lambda
-        pair = SPLINES.rational_linear(inputs, widths, heights, padded, places, **arguments)
+        pair = RATIONAL_LINEAR(inputs, widths, heights, padded, places, **arguments)
     return pair
 
 
@@ -437,7 +440,7 @@ def _zuko_init(
 
 
 def _zuko(self: Any, x: Tensor, *, inverse: bool) -> Pair:
-    pair: Pair = SPLINES.rational_quadratic(
+    pair: Pair = RATIONAL_QUADRATIC(
         x,
         *self.raw,
         inverse=inverse,

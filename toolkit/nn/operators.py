@@ -33,6 +33,11 @@ class Operator:
     op_type: str
     outputs: tuple[str, ...] = ("y", "log_det")
 
+    def __call__(self, *tensors: Tensor, **arguments: Any) -> tuple[Tensor, ...]:
+        """Apply the torch operator; the tracer of TorchScript, which knows none, sees its parts."""
+        function = self.plain if torch.jit.is_tracing() else self.overload
+        return function(*tensors, **arguments)
+
     @property
     def overload(self) -> torch._ops.OpOverload:
         """Return the registered torch operator."""
