@@ -138,7 +138,7 @@ def test_every_input_matters(name):
             plain = run(model, entry)
             for position in range(len(entry.inputs)):
                 moved = [item.value.clone() for item in entry.inputs]
-                moved[position] = moved[position] * 0.9
+                moved[position] = moved[position].roll(1, 0)
                 changed = run(model, entry, moved)
                 assert any(not torch.equal(changed[output], plain[output]) for output in plain), (
                     key,
@@ -153,7 +153,8 @@ def test_conditional_examples_take_a_context(name):
     for key, model in examples(name).items():
         entries = usable(name).entries(model)
         found[key] = [item.name for item in entries[0].inputs]
-        assert all((len(e.inputs) == 2) == (len(found[key]) == 2) for e in entries)
+        conditional = ["context" in [item.name for item in entry.inputs] for entry in entries]
+        assert len(set(conditional)) == 1, key
     assert ["x", "context"] in found.values()
     assert ["x"] in found.values()
 

@@ -39,6 +39,19 @@ def drawing(model: nn.Module) -> Iterator[None]:
                 module.training = flag
 
 
+@contextlib.contextmanager
+def switched(model: nn.Module, flag: str, *, to: bool) -> Iterator[None]:
+    """Set a flag of every layer that has it, and put it back afterwards."""
+    layers: list[Any] = [m for m in model.modules() if getattr(m, flag, None) is (not to)]
+    for layer in layers:
+        setattr(layer, flag, to)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            setattr(layer, flag, not to)
+
+
 def draw(model: nn.Module, law: Law, *shape: int) -> Tensor:
     """Return random examples of a law, `(batch, *shape)`, in the model's type and place."""
     make = torch.rand if law == "uniform" else torch.randn
@@ -95,11 +108,26 @@ def inverter(
     )
 
 
-def sampler(call: Callable[..., Tensor], noise: Tensor, law: Law, context: Tensor | None) -> Entry:
-    """Return the entry `sample`: noise of the law in, samples out."""
-    given = _input("noise", noise, kind="noise", law=law)
-    inputs = [given, *_context(context)]
-    return Entry("sample", call=call, inputs=inputs, outputs=["x"], family="flow")
+def sampler(
+    call: Callable[..., Tensor],
+    noise: Tensor,
+    law: Law,
+    context: Tensor | None,
+    choice: Tensor | None = None,
+) -> Entry:
+    """Return the entry `sample`: noise in, samples out.
+
+    Arguments:
+        call: `(flow, noise[, choice][, context]) -> x`.
+        noise: Example noise, `(batch, *features)`.
+        law: Its law.
+        context: Example context, `(batch, *features)`; `None` where the flow reads none.
+        choice: Uniform noise that chooses a mixture's component, `(batch, 1)`; `None` without.
+    """
+    given = [_input("noise", noise, kind="noise", law=law)]
+    if choice is not None:
+        given.append(_input("choice", choice, kind="noise", law="uniform"))
+    return Entry("sample", call=call, inputs=[*given, *_context(context)], outputs=["x"])
 
 
 def first_width(network: nn.Module) -> int:

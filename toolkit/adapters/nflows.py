@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters import _flow
+from toolkit.adapters import _flow, _splines
 from toolkit.core.entry import Entry
 from toolkit.core.protocols import Replacement
 
 
 def log_prob(flow: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
     """Return the log-density of `x`, `(batch,)`, in nats."""
-    density: Tensor = flow.log_prob(x, context)
+    with _uncached(flow):
+        density: Tensor = flow.log_prob(x, context)
     return density
 
 
 def inverse(flow: Any, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the data that points of the base become, and log|det ∂x/∂z|, `(batch,)`."""
-    embedded = flow._embedding_net(context)  # noqa: SLF001  (the library has no public name)
-    x, log_det = flow._transform.inverse(z, embedded)  # noqa: SLF001  (no public name)
+    with _uncached(flow):
+        x, log_det = flow._transform.inverse(z, _embedded(flow, context))  # noqa: SLF001  (no public name)
     return x, log_det
 
 
 def sample(flow: Any, noise: Tensor, context: Tensor | None = None) -> Tensor:
     """Return the samples that standard normal noise becomes, of the data's shape."""
-    embedded = flow._embedding_net(context)  # noqa: SLF001  (the library has no public name)
+    embedded = _embedded(flow, context)
     placed = _placed(flow._distribution, noise, embedded)  # noqa: SLF001  (no public name)
-    samples: Tensor = flow._transform.inverse(placed, embedded)[0]  # noqa: SLF001  (no public name)
+    with _uncached(flow):
+        samples: Tensor = flow._transform.inverse(placed, embedded)[0]  # noqa: SLF001  (no public name)
     return samples
+
+
+def _uncached(flow: nn.Module) -> AbstractContextManager[None]:
+    """Keep linear layers from their caches: of an earlier type, or of a recording's tensors."""
+    return _flow.switched(flow, "using_cache", to=False)
 
 
 def _placed(base: Any, noise: Tensor, context: Tensor | None) -> Tensor:
@@ -87,20 +95,8 @@ class NFlows:
         return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return linear layers without their cache, which would keep a recording's tensors."""
-        return (
-            Replacement(
-                targets=("nflows.transforms.linear:Linear.forward",),
-                function=_forward,
-                examples=lambda: _linear_layers("LU", "QR", "SVD"),
-            ),
-            Replacement(
-                targets=("nflows.transforms.linear:Linear.inverse",),
-                function=_inverse,
-                # The library caches the inverses of the others in float32 alone.
-                examples=lambda: _linear_layers("SVD"),
-            ),
-        )
+        """Return the splines, whose originals index by masks."""
+        return _splines.of_nflows()
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return couplings, autoregressive and linear layers, and each way to read a context."""
@@ -155,7 +151,8 @@ class NFlows:
             "bounded spline": spline,
             "no inverse": lambda: flows.Flow(transforms.NaiveLinear(4), normal([4])),
             "mixture base": lambda: flows.Flow(
-                transforms.LULinear(4), distributions.MADEMoG(4, 8, None, num_mixture_components=2)
+                transforms.LULinear(4, using_cache=True),
+                distributions.MADEMoG(4, 8, None, num_mixture_components=2),
             ),
             "linear": linear,
             "image": image,
@@ -233,36 +230,6 @@ def _moves(transform: Any) -> bool:
 
     kinds = transforms.Permutation | transforms.SqueezeTransform | transforms.IdentityTransform
     return isinstance(transform, kinds)
-
-
-def _forward(
-    layer: Any,
-    inputs: Tensor,
-    context: Tensor | None = None,  # noqa: ARG001  (as the library's)
-) -> tuple[Tensor, Tensor]:
-    outputs: tuple[Tensor, Tensor] = layer.forward_no_cache(inputs)
-    return outputs
-
-
-def _inverse(
-    layer: Any,
-    inputs: Tensor,
-    context: Tensor | None = None,  # noqa: ARG001  (as the library's)
-) -> tuple[Tensor, Tensor]:
-    outputs: tuple[Tensor, Tensor] = layer.inverse_no_cache(inputs)
-    return outputs
-
-
-def _linear_layers(*kinds: str) -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:
-    from nflows import transforms
-
-    x = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 4)
-    layers = {
-        "LU": lambda: transforms.LULinear(4, using_cache=True, identity_init=False),
-        "QR": lambda: transforms.QRLinear(4, 3, using_cache=True),
-        "SVD": lambda: transforms.SVDLinear(4, 2, using_cache=True, identity_init=False),
-    }
-    return {kind: ((layers[kind]().double().eval(), x), {}) for kind in kinds}
 
 
 def context_size(flow: Any) -> int:

@@ -1,16 +1,16 @@
-"""zuko: any Flow becomes log_prob, inverse and sample, any GMM log_prob and sample."""
+"""zuko: any Flow becomes log_prob, inverse and sample, any mixture log_prob and sample."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Transform
+from torch.distributions import Distribution, Independent, MultivariateNormal, Transform
 
-from toolkit.adapters import _flow
+from toolkit.adapters import _flow, _splines
 from toolkit.adapters._ode import EqualSteps
 from toolkit.core.entry import Entry, Law
 from toolkit.core.protocols import Replacement
@@ -38,17 +38,41 @@ def sample(flow: Any, noise: Tensor, context: Tensor | None = None) -> Tensor:
     return samples
 
 
-@contextlib.contextmanager
-def _exact_traces(flow: nn.Module) -> Iterator[None]:
+def sample_mixture(
+    flow: Any, noise: Tensor, choice: Tensor, context: Tensor | None = None
+) -> Tensor:
+    """Return the samples of a mixture, or of a flow whose base is one.
+
+    Arguments:
+        flow: The mixture or flow.
+        noise: Standard normal noise, `(batch, features)`.
+        choice: Uniform noise that chooses the component, `(batch, 1)`.
+        context: Context, `(batch, features)`.
+    """
+    built = flow(context)
+    if not hasattr(built, "transform"):
+        return _chosen(built, noise, choice)
+    samples: Tensor = built.transform.inv(_chosen(built.base, noise, choice))
+    return samples
+
+
+def _chosen(mixture: Any, noise: Tensor, choice: Tensor) -> Tensor:
+    """Return the draw of the component whose share of [0, 1) holds the choice."""
+    shares = mixture.logits.softmax(-1).cumsum(-1)
+    index = (choice >= shares[..., :-1]).sum(-1, keepdim=True)
+    parts = mixture.base
+    if isinstance(parts, MultivariateNormal):
+        moved = (parts.scale_tril @ noise[..., None, :, None]).squeeze(-1)
+        drawn = parts.loc + moved
+    else:
+        drawn = parts.base_dist.loc + parts.base_dist.scale * noise[..., None, :]
+    chosen = index == torch.arange(shares.shape[-1], device=index.device)
+    return torch.where(chosen[..., None], drawn, 0).sum(-2)
+
+
+def _exact_traces(flow: nn.Module) -> AbstractContextManager[None]:
     """Take the trace that a continuous flow would estimate with random probes."""
-    layers = [layer for layer in flow.modules() if getattr(layer, "exact", None) is False]
-    for layer in layers:
-        layer.exact = True  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.exact = False  # type: ignore[assignment]
+    return _flow.switched(flow, "exact", to=True)
 
 
 def _placed(base: Any, noise: Tensor) -> Tensor:
@@ -84,7 +108,7 @@ class Zuko:
         return isinstance(model, Flow | GMM)
 
     def entries(self, model: Any) -> Sequence[Entry]:
-        """Return `log_prob`; of a flow `inverse` too, and `sample` where its base is placed noise.
+        """Return `log_prob`; of a flow `inverse`; and `sample` where the base is noise in place.
 
         Raises:
             UsageError: The flow does not tell the features of its context.
@@ -96,19 +120,16 @@ class Zuko:
             count = () if width else (_flow.EXAMPLES,)
             x = own.sample(count)
             if not hasattr(own, "transform"):
-                return [_flow.density(log_prob, x, context)]
+                return [_flow.density(log_prob, x, context), *_samplers(model, own, x, context)]
             z = own.base.sample(count)
-            entries = [
+            return [
                 _flow.density(log_prob, x, context, _domain(own.transform, x)),
-                _flow.inverter(inverse, z, context, _ends(own.base.support)),
+                _flow.inverter(inverse, z, context, _support(own.base)),
+                *_samplers(model, own.base, z, context),
             ]
-            if law := _law(own.base):
-                noise = _flow.draw(model, law, *z.shape[1:])
-                entries.append(_flow.sampler(sample, noise, law, context))
-        return entries
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return the adaptive solver in equal steps, and quadrature nodes that are not cached."""
+        """Return the solver in equal steps, quadrature nodes that are not cached, and splines."""
         from zuko.utils import odeint
 
         solver = EqualSteps(odeint)
@@ -127,6 +148,7 @@ class Zuko:
                     str(count): ((count,), {"dtype": torch.float64}) for count in (1, 5, 32)
                 },
             ),
+            *_splines.of_zuko(),
         )
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
@@ -149,6 +171,9 @@ class Zuko:
             "unconstrained neural": lambda: flows.UNAF(2, **small),
             "conditional continuous": lambda: flows.CNF(2, 3, hidden_features=(8,)),
             "mixture": lambda: flows.GMM(2),
+            "conditional mixture": lambda: flows.GMM(
+                2, 3, covariance_type="diagonal", hidden_features=(8,)
+            ),
         }
 
 
@@ -187,6 +212,29 @@ def _distribution(model: Any, context: Tensor | None) -> Any:
         return model(context)
     except (TypeError, AttributeError, RuntimeError) as error:
         raise _flow.unreadable(model, f"how many features its context has ({error})") from error
+
+
+def _samplers(model: Any, base: Any, z: Tensor, context: Tensor | None) -> Sequence[Entry]:
+    """Return the entry `sample` of a base, none where its draws are not noise in place."""
+    from zuko.distributions import Mixture
+
+    if law := _law(base):
+        noise = _flow.draw(model, law, *z.shape[1:])
+        return [_flow.sampler(sample, noise, law, context)]
+    parts = base.base if isinstance(base, Mixture) else None
+    if isinstance(parts, MultivariateNormal) or (parts and _law(parts) == "normal"):
+        noise = _flow.draw(model, "normal", *z.shape[1:])
+        choice = _flow.draw(model, "uniform", 1)
+        return [_flow.sampler(sample_mixture, noise, "normal", context, choice)]
+    return []
+
+
+def _support(base: Distribution) -> _flow.Bounds:
+    """Return the ends of the interval of a base's draws; a mixture does not say."""
+    try:
+        return _ends(base.support)
+    except NotImplementedError:
+        return _flow.UNBOUNDED
 
 
 def _domain(transform: Transform, x: Tensor) -> _flow.Bounds:

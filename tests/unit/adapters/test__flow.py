@@ -1,11 +1,12 @@
 import json
+import math
 
 import pytest
 import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from toolkit.adapters._flow import comes_from, drawing, first_width, last_width
+from toolkit.adapters._flow import comes_from, density, drawing, first_width, last_width, switched
 from toolkit.cli._app import build_app
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import adapters
@@ -65,6 +66,29 @@ def test_drawing_puts_flags_gradients_and_random_state_back_after_an_error():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_flag_is_switched_where_it_is_set_and_put_back_after_an_error():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.ReLU())
+    model[0].fast, model[1].fast = True, False
+
+    def fail():
+        with switched(model, "fast", to=False):
+            assert (model[0].fast, model[1].fast) == (False, False)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (model[0].fast, model[1].fast) == (True, False)
+    assert not hasattr(model[2], "fast")
+
+
+def test_bounds_are_values_of_the_inputs_own_type():
+    x = torch.full((2, 3), math.pi)
+    item = density(lambda *_: x[:, 0], x, None, (-math.pi, math.pi)).inputs[0]
+    assert item.high == x.max().item() > math.pi
+    assert item.low == -item.high
+    assert density(lambda *_: x[:, 0], x, None).inputs[0].low is None
+
+
 def test_widths_are_those_of_the_outer_layers():
     network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     assert (first_width(network), last_width(network)) == (5, 3)
@@ -84,7 +108,7 @@ def test_the_command_line_exports_a_librarys_flow_without_code(tmp_path, monkeyp
     source = "import zuko\ndef flow():\n    return zuko.flows.NICE(4, hidden_features=(8,))\n"
     code, answer = export(tmp_path, monkeypatch, "users_flow", source)
     assert (code, answer["reason"]) == (0, "")
-    assert list(answer["detail"]["entries"]) == ["log_prob", "sample"]
+    assert set(answer["detail"]["entries"]) == {"log_prob", "inverse", "sample"}
 
 
 def test_the_command_line_says_what_to_name_where_no_library_is_known(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.adapters.nflows import adapter, context_size, sample
+from toolkit.adapters.nflows import adapter, context_size, inverse, sample
 from toolkit.core.errors import UsageError
 from toolkit.core.require import install_line
 from toolkit.stages.export import export
@@ -10,8 +10,11 @@ from toolkit.stages.export import export
 pytest.importorskip("nflows", reason=install_line("flows"))
 from nflows import distributions, flows, transforms
 from nflows.nn.nets import ConvResidualNet
+from nflows.transforms.nonlinearities import CauchyCDF
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.triangular_solve is deprecated")
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:torch\.(triangular_solve|qr|lu) is deprecated:UserWarning"
+)
 EXAMPLES = adapter.examples()
 
 
@@ -40,10 +43,11 @@ def test_examples_have_the_datas_shape_not_the_noises(name, shape):
             assert entry.inputs[0].value.shape[1:] == shape
 
 
-def test_samples_only_where_no_inverse_iterates():
+def test_entries_are_what_the_layers_and_the_base_allow():
     names = {key: [e.name for e in adapter.entries(make())] for key, make in EXAMPLES.items()}
-    assert names.pop("autoregressive") == ["log_prob"]
-    assert all(value == ["log_prob", "sample"] for value in names.values())
+    assert names.pop("no inverse") == ["log_prob"]
+    assert names.pop("mixture base") == ["log_prob", "inverse"]
+    assert all(value == ["log_prob", "inverse", "sample"] for value in names.values())
 
 
 def test_a_layer_without_an_inverse_leaves_the_density():
@@ -55,17 +59,73 @@ def test_a_layer_without_an_inverse_leaves_the_density():
     assert [entry.name for entry in adapter.entries(flow)] == ["log_prob"]
 
 
+UNIT, FREE = (0.0, 1.0), (None, None)
+
+
+def between(*layers):
+    return flows.Flow(transforms.CompositeTransform(layers), distributions.StandardNormal([4]))
+
+
+@pytest.mark.parametrize(
+    ("make", "below", "above"),
+    [
+        (lambda: between(transforms.Logit()), UNIT, FREE),
+        (lambda: between(transforms.Sigmoid()), FREE, UNIT),
+        (lambda: between(transforms.Tanh()), FREE, (-1.0, 1.0)),
+        (lambda: between(transforms.InverseTransform(CauchyCDF())), UNIT, FREE),
+        (lambda: between(transforms.PiecewiseLinearCDF([4])), UNIT, UNIT),
+        (lambda: between(transforms.PiecewiseLinearCDF([4], tails="linear")), FREE, FREE),
+        (
+            lambda: between(
+                transforms.ReversePermutation(4),
+                transforms.MaskedPiecewiseLinearAutoregressiveTransform(3, 4, 8),
+                transforms.Logit(),
+            ),
+            UNIT,
+            FREE,
+        ),
+        (EXAMPLES["bounded spline"], UNIT, FREE),
+        (EXAMPLES["coupling"], FREE, FREE),
+    ],
+    ids=["logit", "sigmoid", "tanh", "cauchy", "cdf", "tails", "reordered", "spline", "coupling"],
+)
+def test_a_bounded_flow_says_where_it_is_defined(make, below, above):
+    density, inverter, *samplers = adapter.entries(make())
+    assert (density.inputs[0].low, density.inputs[0].high) == below
+    assert (inverter.inputs[0].low, inverter.inputs[0].high) == above
+    assert bool(samplers) == (above == FREE)
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["coupling", "conditional base", "linear"])
-def test_sampling_inverts_the_density(name):
+@pytest.mark.parametrize("name", ["coupling", "autoregressive", "conditional base", "linear"])
+def test_sampling_and_inverse_invert_the_density(name):
     flow = EXAMPLES[name]().eval()
-    _, sampler = adapter.entries(flow)
+    _, inverter, sampler = adapter.entries(flow)
     noise, *context = (item.value for item in sampler.inputs)
     z = flow.transform_to_noise(sample(flow, noise, *context), *context)
     if name == "conditional base":
         mean, log_scale = flow._distribution._compute_params(context[0])
         z = (z - mean) / log_scale.exp()
     assert torch.allclose(z, noise, atol=1e-4)
+    latent = inverter.inputs[0].value
+    x, log_det = inverse(flow, latent, *context)
+    back, forward = flow._transform(x, flow._embedding_net(*context) if context else None)
+    assert torch.allclose(back, latent, atol=1e-4)
+    assert torch.allclose(forward, -log_det, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_cache_of_another_type_is_neither_read_nor_left_behind():
+    layer = transforms.LULinear(4, using_cache=True)
+    flow = flows.Flow(layer, distributions.StandardNormal([4])).eval()
+    entries = adapter.entries(flow)
+    assert layer.using_cache
+    assert layer.cache.weight is None
+    flow.log_prob(torch.randn(2, 4))
+    flow.double()
+    for entry in entries:
+        results = entry.call(flow, entry.inputs[0].value.double())
+        assert all(result.dtype == torch.float64 for result in results)
 
 
 def convolutional():
@@ -101,5 +161,6 @@ def test_every_entry_exports(name, tmp_path):
     results = export(flow, adapter.entries(flow), tmp_path)
     assert {key: value.outcome.reason for key, value in results.items()} == {
         "log_prob": "",
+        "inverse": "",
         "sample": "",
     }
