@@ -110,7 +110,15 @@ def _specialised(node: ir.Node, opset: int) -> Specialised:
         )
     exact = node.metadata_props.get(ARGUMENTS)
     arguments = json.loads(exact) if exact else _attributes(node)
-    shapes = tuple(_dims(node, value) for value in node.inputs)
+    # A tracer's own names of sizes differ from graph to graph.
+    sizes: dict[str, str] = {}
+    shapes = tuple(
+        tuple(
+            size if isinstance(size, int) else sizes.setdefault(size, f"size_{len(sizes)}")
+            for size in _dims(node, value)
+        )
+        for value in node.inputs
+    )
     dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
     if dtype not in _TYPES:
         raise ExportError(
