@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="REGEX")
     parser.add_argument("--peers", type=lambda text: text.split(","), default=list(PEERS))
     parser.add_argument("--jobs", type=int, default=1, help="entries at a time")
-    parser.add_argument("--limit", type=float, default=90.0, help="seconds of one export")
+    parser.add_argument("--limit", type=float, default=90.0, help="seconds of CPU of one export")
     parser.add_argument("--fresh", action="store_true", help="make again what is saved")
     parser.add_argument("--failed", action="store_true", help="only what has not passed yet")
     parser.add_argument("--time", action="store_true", help="latency of the saved files")

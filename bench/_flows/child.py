@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import tempfile
 from collections.abc import Callable
@@ -14,6 +16,9 @@ from typing import Any
 from toolkit.core.errors import ExportError, TimedOut, ToolkitError
 from toolkit.core.files import write_json
 from toolkit.core.isolate import child_environment, death
+
+# A process that waits, or shares its core with others, may take this many times its limit.
+PATIENCE = 6.0
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 
@@ -30,22 +35,25 @@ def call(function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
     Arguments:
         function: What is called; it is found by its name.
         arguments: Its arguments.
-        limit: Seconds of wall clock; then the process and its children are killed.
+        limit: Seconds of CPU, so that a busy machine fails nobody; after six times as many by
+            wall clock the process and its children are killed as well.
 
     Raises:
         TimedOut: The limit passed.
         ExportError: The function raised, or the process died; the end of its output says how.
     """
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-        process = _CONTEXT.Process(target=_answer, args=(function, arguments, scratch))
+        process = _CONTEXT.Process(target=_answer, args=(function, arguments, scratch, limit))
         process.start()
-        process.join(limit)
+        process.join(PATIENCE * limit)
         late = process.is_alive()
-        _kill(process.pid or 0)
-        process.join()
+        if late:
+            _kill(process.pid or 0)
+            process.join()
         answer = Path(scratch, "answer.json")
-        if late and not answer.exists():
-            raise TimedOut(f"did not finish within {limit:g} s")
+        if (late or process.exitcode == -signal.SIGXCPU) and not answer.exists():
+            told = f"{PATIENCE * limit:g} s" if late else f"{limit:g} s of CPU"
+            raise TimedOut(f"did not finish within {told}")
         if not answer.exists():
             log = Path(scratch, "log").read_text(errors="replace").strip()[-500:]
             raise ExportError(f"no answer ({death(process.exitcode)}): {log}")
@@ -63,8 +71,13 @@ def first_line(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *lines[:1]])
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], scratch: str) -> None:
+def _answer(
+    function: Callable[..., Any], arguments: tuple[Any, ...], scratch: str, limit: float
+) -> None:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    seconds = math.ceil(limit)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     log = os.open(Path(scratch, "log"), os.O_WRONLY | os.O_CREAT)
     for stream in (1, 2):
         os.dup2(log, stream)

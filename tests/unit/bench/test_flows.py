@@ -1,9 +1,12 @@
+import importlib
 import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,8 +90,50 @@ def test_every_entry_has_a_row_with_both_peers_and_their_speeds(catalogue: Path)
     assert "tiny / broken / (no entries): ZeroDivisionError" in timed.stdout
     told = saved["summary"]["all"]["all"]
     assert (told["entries"], told["ours"], told["plain"]) == (2, 1, 1)
-    again = run(catalogue, "--only", "affine", "--failed")
-    assert "0 entries to export" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ("sum, range(10**12), limit=1", "did not finish within"),
+        ("time.sleep, 60, limit=0.3", "did not finish within 1.8 s"),
+        ("os.abort, limit=60", "no answer (killed by SIGABRT): "),
+        ("int, 'seven', limit=60", "ValueError: invalid literal for int() with base 10: 'seven'"),
+        ("int, '7', limit=60", "7"),
+    ],
+)
+def test_child_answers_or_says_why_not(call: str, answer: str) -> None:
+    lines = (
+        "import os, time",
+        "from _flows import child",
+        f"try: print(child.call({call}))",
+        "except Exception as error: print(error)",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, ROOT)))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(answer), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "failed", "stale"),
+    [
+        (None, False, True),
+        ({"ok": True, "source": "now"}, False, False),
+        ({"ok": True, "source": "then"}, False, True),
+        ({"ok": True, "source": "then"}, True, False),
+        ({"ok": False, "source": "now"}, True, True),
+    ],
+)
+def test_result_of_other_source_is_made_again(
+    flows: ModuleType, told: dict[str, Any] | None, failed: bool, stale: bool
+) -> None:
+    options = Namespace(fresh=False, failed=failed)
+    assert importlib.import_module("flows")._stale(told, "now", options) == stale
 
 
 def test_wrong_graph_fails_parity(flows: ModuleType, catalogue: Path, tmp_path: Path) -> None:
