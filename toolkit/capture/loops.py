@@ -118,7 +118,7 @@ class _Loop:
         with graph.inserting_before(self.output):
             go = self._going_on(places[:held], going)
             step = graph.call_function(aten.add.Tensor, (number, 1))
-            results = _copied(graph, [*self.after, *self.last], graph_inputs=True)
+            results = [_copy(graph, node) for node in [*self.after, *self.last]]
         self.output.args = ((step, go, *results),)
 
     def _slice(self, place: fx.Node, number: fx.Node) -> None:
@@ -175,15 +175,15 @@ class _Loop:
                 call(aten.full.default, (list(shape), 0), {"dtype": dtype})
                 for shape, dtype in self.extras
             ]
-            given = _copied(graph, [*self.carried, *self.outer, *self.stacked])
-            held = len(self.carried)
+            carried = [_copy(graph, node) for node in self.carried]
+            outer = _separate(graph, [*self.outer, *self.stacked], set())
             loop = call(
                 while_loop,
                 (
                     graph.get_attr(f"{name}_condition"),
                     graph.get_attr(f"{name}_body"),
-                    (number, going, *given[:held], *last),
-                    (trips, *given[held:]),
+                    (number, going, *carried, *last),
+                    (trips, *outer),
                 ),
             )
         for item in list(self.node.users):
@@ -240,32 +240,21 @@ def _storage(node: fx.Node) -> fx.Node:
     return node
 
 
-def _copied(
-    graph: fx.Graph, nodes: Sequence[fx.Node], *, graph_inputs: bool = False
-) -> list[fx.Node]:
-    """Return the nodes, copies where two share memory: a `while_loop` accepts no two that do.
-
-    Arguments:
-        graph: Where to write.
-        nodes: What a loop gets or gives.
-        graph_inputs: Copy what shares memory with an input of the graph as well.
-    """
-    taken: set[fx.Node] = set()
-    copies = []
+def _separate(graph: fx.Graph, nodes: Sequence[fx.Node], taken: set[fx.Node]) -> list[fx.Node]:
+    """Return the nodes, copies where two share memory: a `while_loop` accepts no two that do."""
+    separate = []
     for node in nodes:
         storage = _storage(node)
-        if storage in taken or (graph_inputs and storage.op == "placeholder"):
-            node = _copy(graph, node)
+        separate.append(_copy(graph, node) if storage in taken else node)
         taken.add(storage)
-        copies.append(node)
-    return copies
+    return separate
 
 
 def _copy(graph: fx.Graph, node: fx.Node) -> fx.Node:
-    """Return an equal value in its own memory, in a form that no exporter drops as a no-op view."""
-    if node.meta["dtype"] == torch.bool:
-        return graph.call_function(aten.logical_or.default, (node, node))
-    return graph.call_function(aten.mul.Tensor, (node, 1))
+    """Return an equal value in its own memory, rows in order: what a loop carries is strided so."""
+    return graph.call_function(
+        aten.clone.default, (node,), {"memory_format": torch.contiguous_format}
+    )
 
 
 def translate_loop(

@@ -38,6 +38,10 @@ class Body:
     until: bool
     seen: int
 
+    def __repr__(self) -> str:
+        """Return a Python literal: a graph's code is compiled, though only interpreters run it."""
+        return repr(f"{self.seen} iterations")
+
 
 def repeat(
     body: Body,
