@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from onnxscript import evaluator
 from onnxscript import opset18 as op
@@ -59,7 +60,9 @@ def loop(
 
     def joined() -> list[Any]:
         goes_on, ends = body(count, *carried)
-        return [going if goes_on is None else goes_on, *ends]
+        # TensorRT does not know the condition that comes in.
+        always = op.Constant(value=ir.tensor(np.ones((), np.bool_)))
+        return [always if goes_on is None else goes_on, *ends]
 
     return _emit("Loop", [trips, None, *states], [count, going, *carried], joined, dropped=1)
 
