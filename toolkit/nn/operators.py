@@ -29,14 +29,14 @@ class Operator:
         outputs: Names of what it returns.
     """
 
-    plain: Callable[..., tuple[Tensor, ...]]
+    plain: Callable[..., tuple[Tensor, Tensor]]
     op_type: str
     outputs: tuple[str, ...] = ("y", "log_det")
 
-    def __call__(self, *tensors: Tensor, **arguments: Any) -> tuple[Tensor, ...]:
+    def __call__(self, *tensors: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
         """Apply the torch operator; the tracer of TorchScript, which knows none, sees its parts."""
-        function = self.plain if torch.jit.is_tracing() else self.overload
-        return function(*tensors, **arguments)
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        return (self.plain if tracing else self.overload)(*tensors, **arguments)
 
     @property
     def overload(self) -> torch._ops.OpOverload:
