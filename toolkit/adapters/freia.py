@@ -134,6 +134,11 @@ class FrEIA:
             sampler = _entries.sampler(sample, draws, given, _names("x", x))
             return [*_both_ways(model, x, noise, given), sampler]
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return the model, which is a module."""
+        module: nn.Module = model
+        return module
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the Gaussian mixture, whose original loops over the batch."""
         return (

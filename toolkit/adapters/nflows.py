@@ -94,6 +94,11 @@ class NFlows:
                 entries.append(_flow.sampler(sample, noise, "normal", context))
         return entries
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return the model, which is a module."""
+        module: nn.Module = model
+        return module
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the splines, whose originals index by masks."""
         return _splines.of_nflows()

@@ -312,6 +312,11 @@ class NormFlows:
                 entries.append(_entries.sampler(sample, _noise(model), given, ["x"]))
         return entries
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return the model, which is a module."""
+        module: nn.Module = model
+        return module
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the residual block's inversion and the splines."""
         point = _FixedPoint()

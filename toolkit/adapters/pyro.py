@@ -221,6 +221,10 @@ class Pyro:
                 entries.append(_entries.sampler(sample, [draw], given, ["x"]))
         return entries
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return a transform as it is, and a distribution or a list of transforms in a module."""
+        return model if isinstance(model, nn.Module) else PyroFlow(model)
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the masked autoregressive inverse, whose steps differ in the original; splines."""
         return (

@@ -128,6 +128,11 @@ class Zuko:
                 *_samplers(model, own.base, z, context),
             ]
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return the model, which is a module."""
+        module: nn.Module = model
+        return module
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the solver in equal steps, quadrature nodes that are not cached, and splines."""
         from zuko.utils import odeint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
 from toolkit.lowerings import table
 
+Translations = Mapping[Callable[..., Any], Callable[..., Any]]
 CustomOps = Literal["inline", "function"]
 _NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
 
@@ -87,8 +88,19 @@ def translate(
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
     form: Form,
+    *,
+    translations: Translations | None = None,
 ) -> tuple[ir.Model, Folding]:
-    """Capture a module with torch.export, fold its parameters, and translate it to ONNX."""
+    """Capture a module with torch.export, fold its parameters, and translate it to ONNX.
+
+    Arguments:
+        module: What torch.export can trace.
+        entry: The entry.
+        inputs: Example tensors.
+        outputs: Names of the outputs.
+        form: What the graph shall be like.
+        translations: Translations beside those of `lowerings/`.
+    """
     program = exported(module, entry, inputs, static=form.static)
     with torch.no_grad():
         folding = fold_parameters(program)
@@ -99,7 +111,7 @@ def translate(
                 opset_version=form.opset,
                 input_names=[item.name for item in entry.inputs],
                 output_names=list(outputs),
-                custom_translation_table=table(),
+                custom_translation_table={**table(), **(translations or {})},
                 optimize=False,
                 verbose=False,
             )
@@ -108,9 +120,8 @@ def translate(
     if translated is None:
         raise ExportError("torch's exporter returned no graph", where=entry.name)
     attach(translated.model)
-    if form.custom_ops == "inline":
-        inline(translated.model)
-    optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4)
+    inline(translated.model, custom_ops=form.custom_ops == "inline")
+    optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4, inline=False)
     return translated.model, folding
 
 

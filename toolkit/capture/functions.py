@@ -77,9 +77,14 @@ def attach(model: ir.Model) -> int:
     return len(nodes)
 
 
-def inline(model: ir.Model) -> None:
-    """Replace every node that has a function by the function's nodes, in place."""
-    InlinePass()(model)
+def inline(model: ir.Model, *, custom_ops: bool = True) -> None:
+    """Replace every node that has a function by the function's nodes, in place.
+
+    Arguments:
+        model: The graph.
+        custom_ops: Replace the nodes of the domain `toolkit` too.
+    """
+    InlinePass(criteria=lambda function: custom_ops or function.domain != DOMAIN)(model)
     RemoveUnusedOpsetsPass()(model)
 
 

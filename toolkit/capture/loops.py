@@ -26,6 +26,9 @@ _LEADING = 2
 def emit_loops(graph: fx.Graph, root: nn.Module) -> tuple[int, ...]:
     """Replace, in place, every `repeat` node by a `while_loop`; return their iterations.
 
+    A loop that could stop early tests for it, unless it was run and needed all its iterations: a
+    bisection goes on for ever, and the test is a good part of its body.
+
     Arguments:
         graph: A recorded graph whose sizes are spelled.
         root: Gets the bodies as submodules; the graph's module is made from it afterwards.
@@ -142,7 +145,8 @@ class _Loop:
                 aten.logical_not.default if self.body.until else aten.logical_and.default,
                 (stop,) if self.body.until else (stop, stop),
             )
-        if not (self.body.settles and carried):
+        settles = self.body.settles and self.body.taken < self.count
+        if not (settles and carried):
             return call(aten.logical_or.default, (going, going))
         moved: list[fx.Node] = []
         for old, new in zip(carried, self.after, strict=True):

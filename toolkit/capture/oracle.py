@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.module import as_tuple, reference_module
+from toolkit.capture.replace import Solvers
 from toolkit.core.case import Case
 from toolkit.core.entry import Entry
 
@@ -64,19 +65,28 @@ class Oracle:
         self.outputs = list(outputs)
         self.model = model
         self.double = copy.deepcopy(model).double()
+        self._solvers: dict[str, Solvers] = {}
+
+    def _solving(self, entry: Entry) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which an entry's iterative solvers take the steps of its graph."""
+        if entry.name not in self._solvers:
+            examples = [item.value for item in entry.inputs]
+            self._solvers[entry.name] = Solvers(reference_module(self.model, entry), examples)
+        return self._solvers[entry.name]()
 
     @torch.no_grad()
     def exact(self, entry: Entry, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the float64 outputs of any entry of the model."""
         module = reference_module(self.double, entry)
-        with in_double():
+        with self._solving(entry), in_double():
             return _detached(module(*(_doubled(tensor) for tensor in tensors)))
 
     @torch.no_grad()
     def eager(self, entry: Entry, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the outputs of any entry of the model in its own precision."""
         module = reference_module(self.model, entry)
-        return _detached(module(*(tensor.clone() for tensor in tensors)))
+        with self._solving(entry):
+            return _detached(module(*(tensor.clone() for tensor in tensors)))
 
     def answer(self, check: str, name: str, inputs: Mapping[str, Tensor], **extra: Any) -> Case:
         """Return a case with the inputs and both answers.

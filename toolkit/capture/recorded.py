@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +11,10 @@ from torch import Tensor, fx, nn
 
 from toolkit.capture.dynamo import Form, Translated, translate
 from toolkit.capture.guards import Specialised, specialised
+from toolkit.capture.loops import TRANSLATIONS, emit_loops
 from toolkit.capture.module import EntryModule
 from toolkit.capture.record import Recording, guard, record
+from toolkit.capture.reroll import reroll
 from toolkit.capture.unify import spell, unify
 from toolkit.capture.vary import SCALES, sizes_of, varied
 from toolkit.core.entry import Entry
@@ -25,15 +28,19 @@ class Program(nn.Module):
     """A recorded graph as a module that torch.export traces node by node.
 
     Arguments:
-        graph: Its `get_attr` nodes name the constants.
+        graph: Its `get_attr` nodes name constants, and the bodies of loops.
         constants: Tensors by name.
+        bodies: Holds the bodies by name.
     """
 
-    def __init__(self, graph: fx.Graph, constants: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, graph: fx.Graph, constants: Mapping[str, Tensor], bodies: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        root = nn.Module()
+        root = bodies or nn.Module()
         for name in {str(node.target) for node in graph.nodes if node.op == "get_attr"}:
-            root.register_buffer(name, constants[name])
+            if name in constants:
+                root.register_buffer(name, constants[name])
         self.recorded = fx.GraphModule(root, graph)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -58,8 +65,10 @@ def export_recorded(
         Exception: Whatever the exporters raise; the caller reports it as this strategy's reason.
     """
     made = recorded_program(module, entry, inputs, static=form.static)
-    graph, folding = translate(made.program, entry, made.inputs, outputs, form)
-    return Translated(graph, folding, made.guards)
+    graph, folding = translate(
+        made.program, entry, made.inputs, outputs, form, translations=TRANSLATIONS
+    )
+    return Translated(graph, folding, made.guards, made.loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,13 @@ class Recorded:
         program: What every recording did.
         inputs: Inputs of its first recording.
         guards: The reads of values on which it was specialised.
+        loops: Iterations of every loop in it.
     """
 
     program: Program
     inputs: list[Tensor]
     guards: tuple[Specialised, ...]
+    loops: tuple[int, ...]
 
 
 def recorded_program(
@@ -87,9 +98,16 @@ def recorded_program(
     """
     with torch.random.fork_rng(), torch.no_grad():
         given, recordings, sizes = _recordings(module, entry, inputs, static=static)
-        program = unified(recordings, sizes, entry)
+        for recording in recordings:
+            reroll(recording)
+        graph = unified(recordings, sizes, entry)
+        constants = recordings[0].constants
+        program = Program(copy.deepcopy(graph), constants)
         _check_fills(program, recordings, given)
-        return Recorded(program, given, specialised(module, program, entry, given, recordings))
+        guards = specialised(module, program, entry, given, recordings)
+        bodies = nn.Module()
+        loops = emit_loops(graph, bodies)
+        return Recorded(Program(graph, constants, bodies), given, guards, loops)
 
 
 def _recordings(
@@ -149,23 +167,25 @@ def _mixed(
 
 def unified(
     recordings: Sequence[Recording], sizes: Sequence[Mapping[str, int]], entry: Entry
-) -> Program:
-    """Return one program, of dynamic sizes, that does what every recording did."""
-    first = recordings[0]
-    moved = unify(recordings, sizes)
-    places = [node for node in first.graph.nodes if node.op == "placeholder"]
-    axes = {
-        name: (place, axis)
-        for item, place in zip(entry.inputs, places, strict=True)
-        for axis, name in enumerate(item.dims)
-        if name
-    }
-    spell(first.graph, moved, axes)
-    for node in list(first.graph.nodes):
+) -> fx.Graph:
+    """Return one graph, of dynamic sizes, that does what every recording did."""
+    graph = recordings[0].graph
+    unify(recordings, sizes)
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    spell(
+        graph,
+        {
+            name: (place, axis)
+            for item, place in zip(entry.inputs, places, strict=True)
+            for axis, name in enumerate(item.dims)
+            if name
+        },
+    )
+    for node in list(graph.nodes):
         if node.target is guard:
-            first.graph.erase_node(node)
-    first.graph.eliminate_dead_code()
-    return Program(first.graph, first.constants)
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    return graph
 
 
 def _check_fills(

@@ -30,6 +30,7 @@ class Body:
         settles: An iteration that leaves the carried values as they are may be the last one.
         until: The condition's value that ends the loop.
         seen: How many iterations were recorded.
+        taken: The most that a run has needed so far.
     """
 
     graph: fx.Graph
@@ -37,6 +38,7 @@ class Body:
     settles: bool
     until: bool
     seen: int
+    taken: int = 0
 
     def __repr__(self) -> str:
         """Return a Python literal: a graph's code is compiled, though only interpreters run it."""
@@ -74,6 +76,7 @@ def repeat(
     for index in range(limit(body) if count is None else count):
         slices = [tensor[index] for tensor in stacked]
         after, last, stop = runner.run(*state, *outer, *slices)
+        body.taken = max(body.taken, index + 1)
         settled = body.settles and all(map(torch.equal, state, after))
         state = tuple(after)
         if settled or (stop and bool(stop[0]) == body.until):

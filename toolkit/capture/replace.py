@@ -33,10 +33,35 @@ def replaced(module: nn.Module, inputs: Sequence[Tensor]) -> Iterator[None]:
     """
     items = active()
     if measuring := [item for item in items if item.measure]:
-        with _standing_in([(item, item.measure) for item in measuring]), torch.no_grad():
-            module(*(tensor.clone() for tensor in inputs))
+        _measure(measuring, module, inputs)
     with _standing_in([(item, item.function) for item in items]):
         yield
+
+
+class Solvers:
+    """Replacements that only approximate a library's own approximation, such as an ODE's steps.
+
+    A limit from float64 cannot judge them against the original, whose own error is larger: the
+    oracle takes the same steps. Each one is measured against the original first.
+
+    Arguments:
+        module: The entry's module.
+        inputs: Its inputs.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
+        self._items = [item for item in active() if item.measure]
+        if self._items:
+            _measure(self._items, module, inputs)
+
+    def __call__(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which they stand in."""
+        return _standing_in([(item, item.function) for item in self._items])
+
+
+def _measure(items: Sequence[Replacement], module: nn.Module, inputs: Sequence[Tensor]) -> None:
+    with _standing_in([(item, item.measure) for item in items]), torch.no_grad():
+        module(*(tensor.clone() for tensor in inputs))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from toolkit.capture.record import Recording, guard
 from toolkit.capture.repeat import Body, structure, weight
@@ -113,17 +112,20 @@ class Recorded:
     def _label(self, node: fx.Node) -> Any:
         if node.target is guard:
             return (guard, self._leaf(node.args[0]))
-        leaves, spec = pytree.tree_flatten((node.args, node.kwargs))
-        return (node.target, tuple(self._leaf(leaf) for leaf in leaves), spec)
+        return (node.target, self._leaf(node.args), self._leaf(node.kwargs))
 
-    def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, Body):
-            return self._code(structure(leaf))
-        if not isinstance(leaf, fx.Node):
-            return repr(leaf)
-        if leaf in self.recording.fixed:
-            return self.fixed_label(leaf)
-        return leaf if leaf.op == "placeholder" else "node"
+    def _leaf(self, value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            if value in self.recording.fixed:
+                return self.fixed_label(value)
+            return value if value.op == "placeholder" else "node"
+        if isinstance(value, list | tuple):
+            return tuple(map(self._leaf, value))
+        if isinstance(value, dict):
+            return tuple((key, self._leaf(item)) for key, item in value.items())
+        if isinstance(value, Body):
+            return self._code(structure(value))
+        return repr(value)
 
     def fixed_label(self, node: fx.Node) -> int:
         """Return a code for what fixed values must share to stand in the same place."""
@@ -171,9 +173,18 @@ class Recorded:
 
 
 def _references(node: fx.Node) -> list[fx.Node]:
-    return [
-        leaf for leaf in pytree.tree_leaves((node.args, node.kwargs)) if isinstance(leaf, fx.Node)
-    ]
+    """Return the nodes that a node reads, as often as it does."""
+    found: list[fx.Node] = []
+    work: list[Any] = [node.kwargs, node.args]
+    while work:
+        value = work.pop()
+        if isinstance(value, fx.Node):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            work += reversed(value)
+        elif isinstance(value, dict):
+            work += reversed(value.values())
+    return found
 
 
 @dataclass(frozen=True, slots=True)

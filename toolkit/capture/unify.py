@@ -19,6 +19,7 @@ from torch import fx
 
 from toolkit.capture.finish import place
 from toolkit.capture.record import Recording, guard
+from toolkit.capture.repeat import Body, children, lend
 from toolkit.core.errors import ExportError
 
 aten = torch.ops.aten
@@ -41,39 +42,42 @@ class Size:
     constant: int
 
 
-def unify(recordings: Sequence[Recording], sizes: Sequence[Sizes]) -> set[fx.Node]:
-    """Put, in place, expressions of the sizes for the integers of the first recording that moved.
+def unify(recordings: Sequence[Recording], sizes: Sequence[Sizes]) -> None:
+    """Put, in place, expressions of the sizes beside the integers of the first that moved.
 
     Arguments:
         recordings: The first at some sizes; then, per dimension, one with only that size changed.
         sizes: The size of every dimension, per recording.
 
-    Returns:
-        The nodes whose arguments now hold a `Size`.
-
     Raises:
         ExportError: The recordings differ in more than sizes.
     """
-    first, *others = recordings
-    columns = list(zip(*(list(each.graph.nodes) for each in recordings), strict=False))
+    _unify(recordings, [each.graph for each in recordings], sizes)
+
+
+def _unify(
+    recordings: Sequence[Recording], graphs: Sequence[fx.Graph], sizes: Sequence[Sizes]
+) -> None:
+    columns = list(zip(*(list(graph.nodes) for graph in graphs), strict=False))
     for node, *same in columns:
         if not all(_alike(node, twin) for twin in same):
             raise _branched(recordings, node)
-    if any(len(each.graph.nodes) != len(columns) for each in recordings):
+    if any(len(graph.nodes) != len(columns) for graph in graphs):
         raise _branched(recordings, columns[-1][0])
+    first, *others = recordings
     merger = _Merger({node: tuple(same) for node, *same in columns}, sizes)
-    moved = set()
     for node, *same in columns:
         if node.op == "get_attr":
             _compare_constants(first, others, node, same)
         elif node.target is not guard:
             merger.moved = False
-            others_arguments = [(twin.args, twin.kwargs) for twin in same]
-            arguments = merger.merge(node, (node.args, node.kwargs), others_arguments)
+            arguments = merger.merge(
+                node, (node.args, node.kwargs), [(twin.args, twin.kwargs) for twin in same]
+            )
             if merger.moved:
-                moved.add(node)
                 node.meta["sizes"] = arguments
-    return moved
+        for inner in zip(*map(children, (node, *same)), strict=True):
+            _unify(recordings, inner, sizes)
 
 
 def _alike(node: fx.Node, twin: fx.Node) -> bool:
@@ -142,6 +146,13 @@ class _Merger:
                 for i, item in enumerate(value)
             ]
             return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, Body):
+            if any(
+                (other.settles, other.until) != (value.settles, value.until) for other in others
+            ):
+                raise _baked("loop", node)
+            value.seen = max(value.seen, *(other.seen for other in others))
+            return value
         if isinstance(value, dict):
             return {
                 key: self.merge(node, item, [other[key] for other in others])
@@ -184,29 +195,34 @@ def _baked(what: str, node: fx.Node) -> ExportError:
     )
 
 
-def spell(graph: fx.Graph, moved: set[fx.Node], axes: Mapping[str, tuple[fx.Node, int]]) -> None:
-    """Write the moved integers with the sizes of the inputs, or as −1 where a reshape infers it.
+def spell(graph: fx.Graph, axes: Mapping[str, tuple[fx.Node, int]]) -> None:
+    """Write the integers that moved with the sizes of the inputs, or as −1 where that is enough.
 
     Arguments:
         graph: The first recording's graph.
-        moved: The nodes that hold a `Size`.
-        axes: Per dimension, an input and its axis.
+        axes: Per dimension, an input of the graph and its axis.
     """
     writer = _Writer(graph, axes)
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if node.target in RESHAPES:
             node.target = aten.reshape.default
-        if node not in moved:
-            continue
-        args, kwargs = node.meta.pop("sizes")
-        if node.target is aten.reshape.default:
-            shape = list(args[1])
-            if sum(isinstance(size, Size) for size in shape) == 1 and not {0, -1} & {
-                size for size in shape if isinstance(size, int)
-            }:
-                node.args = (args[0], [-1 if isinstance(size, Size) else size for size in shape])
-                continue
-        node.args, node.kwargs = writer.write(args), writer.write(kwargs)
+        if "sizes" in node.meta:
+            _spell_node(node, writer)
+        for inner in children(node):
+            names = sorted(axes)
+            lent = lend(node, [axes[name][0] for name in names])
+            spell(inner, {n: (place, axes[n][1]) for n, place in zip(names, lent, strict=True)})
+
+
+def _spell_node(node: fx.Node, writer: _Writer) -> None:
+    args, kwargs = node.meta.pop("sizes")
+    if node.target is aten.reshape.default:
+        shape = list(args[1])
+        unknown = sum(isinstance(size, Size) for size in shape)
+        if unknown == 1 and 0 not in shape and -1 not in shape:
+            node.args = (args[0], [-1 if isinstance(size, Size) else size for size in shape])
+            return
+    node.args, node.kwargs = writer.write(args), writer.write(kwargs)
 
 
 class _Writer:

@@ -283,6 +283,9 @@ class Adapter(Protocol):
     def entries(self, model: Any) -> Sequence[Entry]:
         """Return the entries of the library's model."""
 
+    def as_module(self, model: Any) -> nn.Module:
+        """Return a detected model as a torch module: itself, or a module around it."""
+
     def replacements(self) -> Sequence[Replacement]:
         """Return the library's functions that are replaced while a model of it is captured."""
 

@@ -45,6 +45,7 @@ def build_model(recipe: Recipe) -> nn.Module:
     else:
         with seeded(recipe.seed):
             made = call(target, recipe.model.arguments, where=f"[model] name = {name!r}")
+    made = _as_module(made)
     if not isinstance(made, nn.Module):
         raise UsageError(
             f"{name} gives a {type(made).__name__}, not a torch.nn.Module",
@@ -52,6 +53,16 @@ def build_model(recipe: Recipe) -> nn.Module:
             next_step="name a module, or a function or class that makes one",
         )
     return made.eval()
+
+
+def _as_module(made: Any) -> Any:
+    """Return a library's flow that is no module, such as a pyro distribution, as one."""
+    from torch import nn
+
+    if isinstance(made, nn.Module):
+        return made
+    found = (adapter for _, adapter in registry.adapters.items() if adapter.detects(made))
+    return next((adapter.as_module(made) for adapter in found), made)
 
 
 def load_model(recipe: Recipe, folder: RunFolder) -> nn.Module:

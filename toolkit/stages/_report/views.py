@@ -93,7 +93,15 @@ def made(facts: Facts) -> list[Row]:
             "ranges": {
                 dim: f"{sizes[0]}–{number(sizes[2])}" for dim, sizes in signature.ranges.items()
             },
-            "record": {"strategy": "", "opset": None, "folded": None, **record},
+            "record": {
+                "strategy": "",
+                "opset": None,
+                "folded": None,
+                "loops": [],
+                "custom_ops": [],
+                "guards": [],
+                **record,
+            },
             "lost": [item for item in record.get("attempts", []) if item.get("status") != "ok"],
             "variants": list(_variants(facts, name, record)),
         }
