@@ -22,6 +22,7 @@ from toolkit.capture.segments import (
     Recorded,
     Segments,
     Source,
+    extended,
     find_runs,
     segments_of,
 )
@@ -76,6 +77,9 @@ def _round(recording: Recording) -> int:
             if run.count >= 2 * MIN_ITERATIONS and not run.doubled:
                 runs.insert(0, replace(run, period=2 * run.period, doubled=True))
             continue
+        longer = extended(sequence, segments)
+        if not any(longer.start < end and begin < longer.end for begin, end in taken):
+            segments = longer
         taken.append((segments.start, segments.end))
         rolled.append(segments)
     for segments in rolled:

@@ -239,7 +239,7 @@ def segments_of(sequence: Recorded, run: Run) -> Segments | None:
             if count - skipped >= 2:
                 start = end - (count - skipped) * run.period
                 found = _verified(sequence, start, run.period, count - skipped)
-                if found and not any(_stacks(part) for line in found.sources for part in line):
+                if found and not _has_stacks(found):
                     found.condition = run.period - 1
                     return found
         return None
@@ -252,6 +252,34 @@ def segments_of(sequence: Recorded, run: Run) -> Segments | None:
             if count >= MIN_ITERATIONS and (found := _verified(sequence, start, run.period, count)):
                 return found
     return None
+
+
+def extended(sequence: Recorded, found: Segments) -> Segments:
+    """Return the loop with the iteration in front of it, where only initial values differ there.
+
+    A loop that starts from constants has a first iteration that looks like no other.
+    """
+    start, period = found.start - found.period, found.period
+    if start < 0 or not all(
+        _skeleton(first) == _skeleton(second)
+        for first, second in zip(
+            sequence.nodes[start : found.start],
+            sequence.nodes[found.start : found.start + period],
+            strict=True,
+        )
+    ):
+        return found
+    longer = _verified(sequence, start, period, found.count + 1)
+    if longer is None or (found.condition >= 0 and _has_stacks(longer)):
+        return found
+    longer.condition = found.condition
+    return longer
+
+
+def _skeleton(node: fx.Node) -> Any:
+    """Return a node without what it reads."""
+    values = (node.args[:1], {}) if node.target is guard else (node.args, node.kwargs)
+    return node.target, fx.node.map_arg(values, lambda _: None)
 
 
 def _ending(sequence: Recorded, run: Run) -> int | None:
@@ -285,6 +313,11 @@ def _rotations(sequence: Recorded, run: Run) -> list[int]:
         for cut in range(made + 1, min(used, made + period) + 1):
             width[(cut - low) % period] += 1
     return sorted(range(period), key=lambda cut: (width[cut], cut))[:_ROTATIONS]
+
+
+def _has_stacks(found: Segments) -> bool:
+    """Return whether an iteration has constants of its own."""
+    return any(_stacks(part) for line in found.sources for part in line)
 
 
 def _stacks(source: Source) -> bool:

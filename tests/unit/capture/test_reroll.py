@@ -271,3 +271,18 @@ def all_sequences() -> Sequence[tuple[list[int], int]]:
 def test_runs_are_found_with_their_period(codes: list[int], period: int) -> None:
     found = segments.find_runs(codes)
     assert any(run.period == period and run.count >= 8 for run in found)
+
+
+def test_a_loop_that_starts_from_constants_keeps_its_first_iteration() -> None:
+    def accumulating(model: Call, x: Tensor) -> Tensor:
+        total = torch.zeros(len(x))
+        for _ in range(40):
+            x = x + 0.1 * model.net(x)
+            total = total + torch.exp(-x).sum(-1) * 0.1
+        return total
+
+    recording = record(Call(accumulating), [data()])
+    assert reroll(recording) == 1
+    (node,) = loops_of(recording.graph)
+    assert node.args[1] == 40
+    assert torch.equal(run(recording, data())[0], recording.outputs[0])
