@@ -235,6 +235,7 @@ def _print(book: Book, options: argparse.Namespace) -> None:
     lists = {
         "ours fails": summary.failures(rows),
         "eager is further than 1e-4 from float64": summary.ill_conditioned(rows),
+        "not timed": summary.untimed(rows),
         "slower than plain": summary.slower(rows),
     }
     if options.markdown:
@@ -243,7 +244,7 @@ def _print(book: Book, options: argparse.Namespace) -> None:
         table = Table("", *summary.COLUMNS.values())
         for line in summary.lines(told):
             table.add_row(*line)
-        Console(width=150).print(table)
+        Console(width=165).print(table)
     for title, items in lists.items():
         print(f"\n{title}: {len(items)}")
         for name, reason in items.items():

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def _answer(
     function: Callable[..., Any], arguments: tuple[Any, ...], scratch: str, limit: float
 ) -> None:
     os.setsid()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     seconds = math.ceil(limit)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
@@ -93,3 +95,9 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _die_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os.killpg(0, signal.SIGKILL)

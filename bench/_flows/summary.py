@@ -67,6 +67,11 @@ def ill_conditioned(rows: Iterable[Row]) -> dict[str, str]:
     return {name_of(row): row["eager"]["reason"] for row in judged if not row["eager"]["ok"]}
 
 
+def untimed(rows: Iterable[Row]) -> dict[str, str]:
+    """Return the entries that could not be timed, and why."""
+    return {name_of(row): row["untimed"] for row in rows if row.get("untimed")}
+
+
 def slower(rows: Iterable[Row]) -> dict[str, str]:
     """Return the entries whose file is slower than the plain one, and by how much."""
     return {
@@ -86,12 +91,11 @@ def name_of(row: Row) -> str:
 
 def cells(numbers: Row) -> list[str]:
     """Return one line of a table, in the order of the columns."""
-    count = numbers["entries"]
     return [
-        str(count),
-        *(f"{numbers[peer]} ({100 * numbers[peer] / count:.0f} %)" for peer in ("ours", "plain")),
+        str(numbers["entries"]),
+        *(_share(numbers[peer], numbers[f"{peer}_ran"]) for peer in ("ours", "plain")),
         *(_rounded(numbers[key]) for key in ("over_eager", "over_eager_1", "plain_over_eager")),
-        f"{numbers['slower']} of {numbers['compared']}",
+        _share(numbers["slower"], numbers["compared"]),
         _rounded(numbers["export_ratio"]),
         "-" if numbers["slowest_s"] is None else f"{numbers['slowest_s']:.1f} s",
     ]
@@ -129,6 +133,8 @@ def _numbers(rows: list[Row]) -> Row:
     seconds = [row["ours"]["cpu_s"] for row in rows if passes(row, "ours")]
     return {
         "entries": len(rows),
+        "ours_ran": sum("ours" in row for row in rows),
+        "plain_ran": sum("plain" in row for row in rows),
         "ours": sum(passes(row, "ours") for row in rows),
         "plain": sum(passes(row, "plain") for row in rows),
         "over_eager": _speed(timed, 64, "ours"),
@@ -148,6 +154,10 @@ def _speed(timed: list[Row], batch: int, peer: str) -> float | None:
         if item["batch"] == batch and peer in item["over_eager"]
     ]
     return statistics.median(found) if found else None
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part}/{whole} ({100 * part / whole:.0f} %)" if whole else "-"
 
 
 def _rounded(value: float | None) -> str:
