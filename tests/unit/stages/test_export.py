@@ -149,8 +149,9 @@ def test_the_manifest_says_which_strategy_won(
     manifest = json.loads(folder.manifest_path.read_text())
     entry = manifest["stages"]["export"]["result"]["entries"]["log_prob"]
     assert entry["strategy"] == "dynamo"
-    assert [item["strategy"] for item in entry["attempts"]] == ["dynamo", "torchscript"]
-    assert entry["attempts"][1]["reason"]
+    strategies = [item["strategy"] for item in entry["attempts"]]
+    assert strategies == ["dynamo", "record", "torchscript"]
+    assert all(item["reason"] for item in entry["attempts"][1:])
 
 
 def test_a_graph_that_does_not_run_is_that_strategys_reason(
