@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
+from toolkit.capture import segments
 from toolkit.capture.capture import capture
 from toolkit.capture.noise import with_noise
 from toolkit.core.entry import Entry, Input
@@ -127,8 +130,6 @@ def random(_: nn.Module, x: Tensor) -> Tensor:
 def test_what_a_graph_cannot_say_is_refused(call: object, says: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         recorded(call, tmp_path)
-    import re
-
     assert re.search(says, caught.value.where), caught.value.where
     assert not (tmp_path / "m.onnx").exists()
 
@@ -182,6 +183,48 @@ def test_two_dynamic_dimensions_stay_dynamic(tmp_path: Path) -> None:
         x, mask = torch.randn(batch, steps, 3), torch.randn(batch, steps)
         (got,) = session.run(None, {"x": x.numpy(), "mask": mask.numpy()})
         np.testing.assert_allclose(got, two_sizes(nn.Identity(), x, mask), rtol=1e-6)
+
+
+class Autoregressive(nn.Module):
+    """Inverts a masked autoregressive map by as many passes as there are features."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        draws = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(features, features, generator=draws) / 4)
+
+    def passes(self, z: Tensor) -> Tensor:
+        x = torch.zeros_like(z)
+        for _ in range(z.shape[1]):
+            shift = torch.tanh(x @ self.weight.tril(-1).t())
+            x = (z - shift) * torch.exp(-0.1 * shift)
+        return x
+
+    def settles(self, z: Tensor) -> Tensor:
+        x, previous = z, z + 1
+        while not torch.all((x - previous).abs() < 1e-6):
+            x, previous = z - 0.5 * torch.tanh(x @ self.weight.tril(-1).t()), x
+        return x
+
+
+@pytest.mark.parametrize("call", ["passes", "settles"])
+def test_a_python_loop_becomes_one_loop(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "UNROLLED", 0)
+    model = Autoregressive(32)
+    given = Entry("f", call, [Input("z", torch.randn(5, 32), ("batch", None))], ["x"])
+    made = capture(model, given, tmp_path / "m.onnx", strategies=["record"])
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    assert [node.op_type for node in graph.node].count("Loop") == 1
+    assert len(graph.node) < 40
+    assert made.made.loops == ((32,) if call == "passes" else (1000,))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    for batch in (1, 7, 64):
+        z = torch.randn(batch, 32)
+        (got,) = session.run(None, {"z": z.numpy()})
+        truth = getattr(model, call)(z).detach()
+        np.testing.assert_allclose(got, truth, rtol=1e-4, atol=1e-5)
 
 
 class Hutchinson(nn.Module):
