@@ -22,6 +22,7 @@ from onnxscript import opset18 as op
 
 from toolkit.core.protocols import Example
 from toolkit.lowerings._maths import (
+    Coefficients,
     Number,
     Quotient,
     is_double,
@@ -71,12 +72,12 @@ NEAR_DOUBLE: Quotient = (
     ),
 )
 # Of 1 / x², for what Stirling's formula leaves, times x.
-REST_SINGLE = (
+REST_SINGLE: Coefficients = (
     0.0007601244504657885,
     -0.0027772860248322694,
     0.08333333225529804,
 )
-REST_DOUBLE = (
+REST_DOUBLE: Coefficients = (
     0.27049763986683345,
     -0.2119209559211161,
     0.08247063845835799,
@@ -117,7 +118,7 @@ def _near(x: Any, log: Any, number: Number, pair: Quotient) -> Any:
     return op.Sub(value, op.Where(below, log, number(0)))
 
 
-def _far(x: Any, log: Any, number: Number, rest: tuple[float, ...]) -> Any:
+def _far(x: Any, log: Any, number: Number, rest: Coefficients) -> Any:
     inverse = op.Reciprocal(x)
     tail = op.Mul(inverse, polynomial(rest, op.Mul(inverse, inverse), number))
     main = op.Mul(op.Sub(x, number(0.5)), op.Sub(log, number(1)))

@@ -31,9 +31,11 @@ def scalar_tensor(
     """
     del layout, device, pin_memory
     kind = ir.DataType(dtype if dtype >= 0 else ir.DataType.FLOAT)
-    if isinstance(s, bool | int | float):
-        return op.Constant(value=ir.tensor(s, dtype=kind))
-    return op.Cast(s, to=kind)
+    # The annotation keeps numbers as they are; a size of the graph comes as a tensor all the same.
+    value: Any = s
+    if isinstance(value, bool | int | float):
+        return op.Constant(value=ir.tensor(value, dtype=kind))
+    return op.Cast(value, to=kind)
 
 
 class ScalarTensor:
