@@ -12,8 +12,11 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.record import guard
+from toolkit.nn.operators import DOMAIN
 
 CAP = 1000
+FUNCTION = 60
+"""Operators in the body of one of the toolkit's own, about."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +117,8 @@ def lend(node: fx.Node, values: Sequence[fx.Node]) -> list[fx.Node]:
 def weight(node: fx.Node) -> int:
     """Return how many operators a node executes."""
     if node.target is not repeat:
-        return int(node.target not in (guard, operator.getitem))
+        own = isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == DOMAIN  # noqa: SLF001
+        return FUNCTION if own else int(node.target not in (guard, operator.getitem))
     body: Body = node.args[0]  # type: ignore[assignment]
     return body.seen * sum(map(weight, body.graph.nodes))
 
