@@ -48,8 +48,7 @@ _ELSEWHERE = ("signature", "file", "sha256", "outcome")
 
 def export_plain(place: Place, folder: Path) -> dict[str, Any]:
     """Export an entry as people do who do not have the toolkit; same form of answer."""
-    model, entry = made(place)
-    entry = as_written(entry)
+    model, entry = as_written(place)
     inputs = tuple(example(item) for item in entry.inputs)
     outputs = probe_outputs(model, entry, inputs)
     module = entry_module(model, entry).eval()

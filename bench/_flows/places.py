@@ -14,6 +14,7 @@ from types import ModuleType
 
 from torch import nn
 
+from toolkit.capture.noise import with_noise
 from toolkit.core.entry import Autoregressive, Entry
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import adapters
@@ -58,14 +59,19 @@ def entry_names(place: Place) -> list[str]:
 
 def made(place: Place) -> tuple[nn.Module, Entry]:
     """Return the flow, in evaluation mode and always with the same weights, and the entry."""
+    model, entry = as_written(place)
+    return model, with_noise(model, entry)
+
+
+def as_written(place: Place) -> tuple[nn.Module, Entry]:
+    """Return the flow, and the entry's plain call: what people have without the toolkit.
+
+    Its random numbers, where it draws any, are not inputs.
+    """
     model = _model(place)
     entry = next(item for item in _entries(place, model) if item.name == place.entry)
-    return model, plain_entry(model, entry)
-
-
-def as_written(entry: Entry) -> Entry:
-    """Return the entry with its plain call: what people export who do not have the toolkit."""
-    return replace(entry, call=entry.reference or entry.call)
+    entry = plain_entry(model, entry)
+    return model, replace(entry, call=entry.reference or entry.call)
 
 
 def _entries(place: Place, model: nn.Module) -> Sequence[Entry | Autoregressive]:

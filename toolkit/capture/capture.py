@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -129,14 +130,24 @@ def capture(
     limit = time_limit(timeout, f"exporting the entry {entry.name!r}")
     inputs = [example(item) for item in entry.inputs]
     with quiet(), limit, prepared(model, entry, inputs) as (module, outputs):
+        found = stumbles(module, inputs)
 
         def make(name: str) -> Translated:
-            with preserved(model):
+            if name == "torchscript" and found.read:
+                raise ExportError(
+                    "a trace follows one side of a branch for ever",
+                    where=f"Python reads a value at {found.read}",
+                )
+            # torch prints whole graphs to standard error before it raises.
+            with preserved(model), contextlib.redirect_stderr(io.StringIO()):
                 made = STRATEGIES[name](module, entry, inputs, outputs, form)
             finish(made.graph, entry, static=form.static)
             return made
 
-        order = _ordered(strategies, module, inputs)
+        order = list(strategies)
+        if found and {"dynamo", "record"} <= set(order):
+            order.remove("record")
+            order.insert(order.index("dynamo"), "record")
         return _first_accepted(order, make, entry, path, judge, getattr(model, "family", ""))
 
 
@@ -189,15 +200,6 @@ def _first_accepted(
             ]
             return Captured(signature, name, tuple(attempts), made)
     raise _failure(entry, attempts)
-
-
-def _ordered(strategies: Sequence[str], module: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
-    """Return the strategies, recording before tracing where tracing would stumble."""
-    order = list(strategies)
-    if {"dynamo", "record"} <= set(order) and stumbles(module, inputs):
-        order.remove("record")
-        order.insert(order.index("dynamo"), "record")
-    return order
 
 
 def _write_if_accepted(

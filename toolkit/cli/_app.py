@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -49,7 +50,8 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; modules of the current folder can be named, installed ones first."""
+    sys.path.append(str(Path.cwd()))
     build_app()()
 
 

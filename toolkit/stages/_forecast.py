@@ -157,7 +157,7 @@ def _program(
 
     static = recipe.export.static
     guards: tuple[Specialised, ...] = ()
-    because = stumbles(module, inputs) if "record" in recipe.export.strategies else ""
+    because = str(stumbles(module, inputs)) if "record" in recipe.export.strategies else ""
     if because:
         made = recorded_program(module, entry, inputs, static=static)
         module, inputs, guards = made.program, made.inputs, made.guards
