@@ -58,10 +58,15 @@ class Oracle:
         model: The model in evaluation mode.
         entry: The entry; its plain form is what runs.
         outputs: Names of the outputs.
+        neighbours: How many neighbours of every input eager answers beside the input itself; the
+            answer that is furthest from float64 counts.
     """
 
-    def __init__(self, model: nn.Module, entry: Entry, outputs: Sequence[str]) -> None:
+    def __init__(
+        self, model: nn.Module, entry: Entry, outputs: Sequence[str], *, neighbours: int = 0
+    ) -> None:
         self.entry = entry
+        self.neighbours = neighbours
         self.outputs = list(outputs)
         self.model = model
         self.double = copy.deepcopy(model).double()
@@ -98,7 +103,10 @@ class Oracle:
             extra: Further arrays that the check compares with.
         """
         tensors = [inputs[item.name].detach() for item in self.entry.inputs]
-        eager, oracle = self.eager(self.entry, tensors), self.exact(self.entry, tensors)
+        oracle = self.exact(self.entry, tensors)
+        # Beside an edge another branch answers: that is no rounding.
+        at_edges = "edges" in (check, name) or check == "bin_edges"
+        eager = self._worst(tensors, oracle, 0 if at_edges else self.neighbours)
         return Case(
             check,
             name,
@@ -110,6 +118,31 @@ class Oracle:
             eager={key: e.cpu().numpy() for key, e in zip(self.outputs, eager, strict=True)},
             extra={key: torch.as_tensor(value).numpy() for key, value in extra.items()},
         )
+
+    def _worst(
+        self, tensors: Sequence[Tensor], oracle: Sequence[Tensor], neighbours: int
+    ) -> tuple[Tensor, ...]:
+        """Return, per element, eager's answer that is furthest from the oracle's."""
+        worst = self.eager(self.entry, tensors)
+        for seed in range(neighbours):
+            beside = self.eager(self.entry, _neighbours(tensors, seed))
+            worst = tuple(
+                torch.where((new - exact).abs() > (old - exact).abs(), new, old)
+                for new, old, exact in zip(beside, worst, oracle, strict=True)
+            )
+        return worst
+
+
+def _neighbours(tensors: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """Return inputs of which every number is moved by at most one rounding."""
+    draws = torch.Generator().manual_seed(seed)
+    moved = []
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            steps = torch.randint(-1, 2, tensor.shape, generator=draws).to(tensor)
+            tensor = tensor * (1 + torch.finfo(tensor.dtype).eps * steps)
+        moved.append(tensor)
+    return moved
 
 
 def _detached(result: Any) -> tuple[Tensor, ...]:

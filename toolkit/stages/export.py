@@ -57,6 +57,7 @@ PACKAGES = (
 MEASURES = False
 
 FILE = "exported.onnx"
+NEIGHBOURS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +192,21 @@ class _Judge:
         self.model, self.entry, self.entries = model, entry, entries
         self.recipe, self.data = recipe, data
         self.cases: list[Case] = []
+        self.asked_again = False
 
     def __call__(self, path: Path, signature: Signature) -> str:
         from toolkit.stages._open import opened
 
         if not self.cases:
-            self.cases = self._prepare(signature)
+            self.cases = self._prepare(signature, neighbours=0)
+        parity = registry.checks.load("parity")
         try:
             with opened(path, signature) as run:
-                finding = registry.checks.load("parity").judge(self._subject(path, signature, run))
+                finding = parity.judge(self._subject(path, signature, run))
+                if finding.status != "ok" and not self.asked_again:
+                    self.asked_again = True
+                    self.cases = self._prepare(signature, neighbours=NEIGHBOURS)
+                    finding = parity.judge(self._subject(path, signature, run))
         except ToolkitError as error:
             return f"the graph does not run: {error.what}"
         if finding.status == "ok":
@@ -221,10 +228,17 @@ class _Judge:
             k=self.recipe.verify.k,
         )
 
-    def _prepare(self, signature: Signature) -> list[Case]:
+    def _prepare(self, signature: Signature, *, neighbours: int) -> list[Case]:
+        """Make every check's cases.
+
+        One run in float32 says little of its error where a model magnifies rounding a millionfold
+        for one sample in a thousand: the largest error is then a matter of luck. Where the first
+        verdict is against a graph, eager answers at neighbouring inputs too.
+        """
         from toolkit.capture.oracle import Oracle
 
-        oracle = Oracle(self.model, self.entry, [spec.name for spec in signature.outputs])
+        outputs = [spec.name for spec in signature.outputs]
+        oracle = Oracle(self.model, self.entry, outputs, neighbours=neighbours)
         source = Source(
             entry=self.entry,
             signature=signature,

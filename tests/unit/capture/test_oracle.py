@@ -42,3 +42,22 @@ def test_the_models_own_parameters_stay_in_float32() -> None:
     model = nn.Linear(4, 2)
     Oracle(model, ENTRY, ["y"])
     assert model.weight.dtype is torch.float32
+
+
+def test_neighbours_show_how_far_rounding_carries() -> None:
+    def chaotic(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        for _step in range(14):
+            x = 3.99 * x * (1 - x)
+        return x
+
+    x = torch.rand(256, 4, generator=torch.Generator().manual_seed(0))
+    given = Entry("f", chaotic, [Input("x", x, ("batch", None))], ["y"])
+    alone = Oracle(nn.Identity(), given, ["y"]).answer("c", "n", {"x": x})
+    asked = Oracle(nn.Identity(), given, ["y"], neighbours=3).answer("c", "n", {"x": x})
+    errors = [np.abs(case.eager["y"] - case.oracle["y"]) for case in (alone, asked)]
+    assert (errors[1] >= errors[0]).all()
+    assert np.median(errors[1]) > 1.5 * np.median(errors[0])
+    assert np.median(errors[1]) < 20 * np.median(errors[0])
+    for case in (alone, asked):
+        assert case.eager["y"].dtype == np.float32
+        np.testing.assert_array_equal(case.oracle["y"], alone.oracle["y"])
