@@ -11,7 +11,7 @@ import contextlib
 import copy
 import operator
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -226,7 +226,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         del types
         kwargs = kwargs or {}
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors: list[Tensor] = []
+        _mapped((args, kwargs), tensors.append)
         schema = func._schema  # noqa: SLF001  (no public name)
         if _reads_metadata(func, schema):
             return func(*args, **kwargs)
@@ -246,9 +247,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def emit(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Run and write down one functional operator; equal fixed ones are written once."""
         out = func(*args, **kwargs)
-        flat, spec = pytree.tree_flatten((args, kwargs))
-        fixed = all(self.is_fixed(leaf) for leaf in flat if isinstance(leaf, Tensor))
-        nodes, keywords = pytree.tree_unflatten([self.node_of(leaf) for leaf in flat], spec)
+        given: list[fx.Node] = []
+
+        def node_of(tensor: Tensor) -> fx.Node:
+            given.append(self.node_of(tensor))
+            return given[-1]
+
+        nodes, keywords = _mapped((args, kwargs), node_of)
+        fixed = self.recording.fixed.issuperset(given)
         key = (func, repr((nodes, keywords))) if fixed else None
         node = self._same.get(key) if key else None
         if node is None:
@@ -309,22 +315,24 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return value
 
     def _refuse(self, func: Any, args: Any, tensors: list[Tensor]) -> None:
-        where = ", ".join(part for part in (self._module(), line_of(reader())) if part)
         if torch.Tag.nondeterministic_seeded in func.tags:
-            if "dropout" in func.__name__ and not args[-1]:
-                return
-            raise ExportError(
-                f"the operator {func} draws random numbers", where=where, next_step=_NOISE
-            )
-        if func in VALUE_SHAPED and not all(self.is_fixed(tensor) for tensor in tensors):
+            if not ("dropout" in func.__name__ and not args[-1]):
+                raise ExportError(
+                    f"the operator {func} draws random numbers",
+                    where=self._place(),
+                    next_step="pass the numbers as an input of kind noise",
+                )
+        elif func in VALUE_SHAPED and not all(self.is_fixed(tensor) for tensor in tensors):
             raise ExportError(
                 f"the operator {func} makes a shape that depends on the inputs' values",
-                where=where,
+                where=self._place(),
                 next_step="compute on all elements and choose with torch.where",
             )
 
-    def _module(self) -> str:
-        return f"module {self.running[-1]}" if self.running and self.running[-1] else ""
+    def _place(self) -> str:
+        module = self.running[-1] if self.running else ""
+        parts = (module and f"module {module}", line_of(reader()))
+        return ", ".join(part for part in parts if part)
 
     def _masked(self, func: Any, x: Tensor, *rest: Any, **kwargs: Any) -> Any:
         """Index by a mask, all lanes kept: `x[mask]` fills the others, a write becomes `where`."""
@@ -408,12 +416,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-_NOISE = "pass the numbers as an input of kind noise"
 _METADATA = (
     "device", "dim", "is_contiguous", "is_non_overlapping_and_dense", "is_strides_like_format",
     "layout", "numel", "size", "storage_offset", "stride", "sym_is_contiguous", "sym_numel",
     "sym_size", "sym_storage_offset", "sym_stride",
 )  # fmt: skip
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """Return arguments with every tensor mapped; torch's own walk takes ten times as long."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(item, function) for item in value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, function) for key, item in value.items()}
+    return value
 
 
 def _reads_metadata(func: Any, schema: Any) -> bool:
