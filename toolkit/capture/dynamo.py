@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 import torch
-from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -21,6 +20,7 @@ from toolkit.capture.module import EntryModule
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
 from toolkit.lowerings import table
+from toolkit.passes._exact import optimize
 
 Translations = Mapping[Callable[..., Any], Callable[..., Any]]
 CustomOps = Literal["inline", "function"]
@@ -121,7 +121,7 @@ def translate(
         raise ExportError("torch's exporter returned no graph", where=entry.name)
     attach(translated.model)
     inline(translated.model, custom_ops=form.custom_ops == "inline")
-    optimize_ir(translated.model, output_size_limit=FREE_BYTES // 4, inline=False)
+    optimize(translated.model, output_size_limit=FREE_BYTES // 4, inline=False)
     return translated.model, folding
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import InlinePass, RemoveUnusedOpsetsPass
-from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 from torch.export import Dim
 
 from toolkit.core.errors import ExportError
 from toolkit.lowerings.splines import ARGUMENTS
 from toolkit.nn.operators import DOMAIN, OPERATORS, VERSION
+from toolkit.passes._exact import optimize
 
 Dims = tuple[int | str, ...]
 _TYPES = {
@@ -228,7 +228,7 @@ def _body(case: Specialised) -> ir.Model:
         )
     if translated is None:
         raise ExportError("torch's exporter returned no graph", where=case.op_type)
-    optimize_ir(translated.model)
+    optimize(translated.model)
     for node in translated.model.graph:
         node.metadata_props.clear()
     return translated.model

@@ -28,10 +28,11 @@ class Simplify:
     def __call__(self, model: ir.Model) -> Change:
         """Rewrite the model in place."""
         from onnx_ir.passes import common
-        from onnxscript import optimizer
+
+        from toolkit.passes._exact import optimize
 
         before = structure(model)
-        optimizer.optimize_ir(
+        optimize(
             model,
             inline=False,
             input_size_limit=LARGEST_INPUT,
