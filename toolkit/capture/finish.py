@@ -138,10 +138,16 @@ def source_line(trace: str) -> str:
 
 def place(meta: Mapping[str, Any]) -> str:
     """Return the module path and the Python line of a torch graph's node, from its `meta`."""
-    stack = meta.get("nn_module_stack") or {}
-    path = list(stack.values())[-1][0].removeprefix("model.") if stack else ""
+    path = module_of(meta)
     parts = (path and f"module {path}", source_line(meta.get("stack_trace") or ""))
     return ", ".join(part for part in parts if part)
+
+
+def module_of(meta: Mapping[str, Any]) -> str:
+    """Return the path of the `nn.Module` that made a torch graph's node; empty for the model."""
+    stack = [path for path, _ in (meta.get("nn_module_stack") or {}).values()]
+    path: str = stack[-1] if stack else ""
+    return "" if path.startswith("_empty") else path.removeprefix("model").removeprefix(".")
 
 
 def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:

@@ -170,7 +170,7 @@ def _operators(program: torch.export.ExportedProgram) -> Mapping[str, Operator]:
     # torch offers no public way to ask which operators it translates.
     from torch.onnx._internal.exporter import _dispatching, _fx_passes
 
-    from toolkit.capture.finish import source_line
+    from toolkit.capture.finish import module_of, source_line
 
     known = _translated()
     own = {target for _, lowering in registry.lowerings.items() for target in lowering()}
@@ -191,14 +191,8 @@ def _operators(program: torch.export.ExportedProgram) -> Mapping[str, Operator]:
         how = LOWERED if node.target in own else TRANSLATED
         if how == TRANSLATED and _dispatching.dispatch(node, known)[0] is None:
             how = FAILS
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        found[name] = Operator(
-            name,
-            1,
-            how,
-            stack[-1][0].removeprefix("model.") if stack else "",
-            source_line(node.meta.get("stack_trace") or ""),
-        )
+        source = source_line(node.meta.get("stack_trace") or "")
+        found[name] = Operator(name, 1, how, module_of(node.meta), source)
     return found
 
 
