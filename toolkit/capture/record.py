@@ -93,8 +93,8 @@ class Recording:
         graph: Functional operators in the order in which they ran, and `guard` calls.
         constants: Tensors that the graph's `get_attr` nodes name.
         fixed: Nodes that depend on parameters, buffers and literals only.
-        fills: Names of the constants that fill unselected lanes of a masked index: any valid
-            value does.
+        fills: Names of the constants that fill unselected lanes of a masked index, where any
+            valid value does, with the index's line.
         guards: What Python read.
         masks: Per input-dependent mask that indexed a tensor: its line, and whether it held
             both sides.
@@ -104,7 +104,7 @@ class Recording:
     graph: fx.Graph
     constants: dict[str, Tensor] = field(default_factory=dict)
     fixed: set[fx.Node] = field(default_factory=set)
-    fills: set[str] = field(default_factory=set)
+    fills: dict[str, str] = field(default_factory=dict)
     guards: list[Guard] = field(default_factory=list)
     masks: list[tuple[str, bool]] = field(default_factory=list)
     outputs: tuple[Tensor, ...] = ()
@@ -404,13 +404,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Keep every lane; those not selected hold the value of one that is, so all are valid."""
         lead, lanes = list(x.shape[:axis]), mask.numel()
         chosen = mask.flatten().nonzero()
-        self.recording.masks.append((line_of(reader()), 0 < len(chosen) < lanes))
+        line = line_of(reader())
+        self.recording.masks.append((line, 0 < len(chosen) < lanes))
         if len(chosen):
             flat = x.reshape([*lead, lanes, *tail])
             fill = flat.select(axis, int(chosen[len(chosen) // 2]))
             fill = fill[(0,) * len(lead)].clone()
             node = self.constant(fill, f"fill_{len(self.recording.fills)}")
-            self.recording.fills.add(str(node.target))
+            self.recording.fills[str(node.target)] = line
             x = self.emit(aten.where.self, wide, x, fill)
         out: Tensor = self.emit(aten.reshape.default, x, [*lead, lanes, *tail])
         return out

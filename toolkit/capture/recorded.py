@@ -197,13 +197,12 @@ def _check_fills(
         ExportError: They do: the code reduces over, or mixes, what a mask selected.
     """
     first, second = recordings[:2]
-    others = dict(zip(sorted(first.fills), sorted(second.fills), strict=True))
     root = program.recorded
     truth = program(*inputs)
-    for name, other in others.items():
+    for (name, line), other in zip(first.fills.items(), second.fills, strict=True):
         if not hasattr(root, name):
             continue
-        kept, line = getattr(root, name), first.masks[int(name.rpartition("_")[2])][0]
+        kept = getattr(root, name)
         setattr(root, name, second.constants[other])
         changed = program(*inputs)
         setattr(root, name, kept)
