@@ -16,7 +16,10 @@ from toolkit.core.registry import lowerings
 from toolkit.lowerings import table
 from toolkit.runtime.limits import judge
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.triangular_solve is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:torch.triangular_solve is deprecated"),
+    pytest.mark.filterwarnings("ignore:torch.cholesky is deprecated"),
+]
 EXAMPLES = {
     (name, example): call
     for name, lowering in lowerings.items()

@@ -15,7 +15,7 @@ ENTRY = Entry("forward", inputs=[Input("x", X, dims=("batch", None))])
 
 class Determinant(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.slogdet(x.unsqueeze(1) * x.unsqueeze(2) + torch.eye(4))[1]
+        return torch.special.airy_ai(x).sum(1)
 
 
 def test_passes_on_a_good_model() -> None:
@@ -23,5 +23,5 @@ def test_passes_on_a_good_model() -> None:
 
 
 def test_names_what_is_wrong() -> None:
-    with pytest.raises(AssertionError, match="slogdet"):
+    with pytest.raises(AssertionError, match="airy_ai"):
         assert_parity(Determinant(), [ENTRY])

@@ -38,6 +38,8 @@ SOURCES = (
     "adapters",
     "backends",
     "capture/module.py",
+    "runtime/feeds.py",
+    "runtime/strict.py",
     "stages/_bench",
     "stages/_entries.py",
     "stages/_model.py",

@@ -32,6 +32,7 @@ SOURCES = (
     "models",
     "adapters",
     "lowerings",
+    "passes/_exact.py",
     "capture",
     "schedules",
     "checks",

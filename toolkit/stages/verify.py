@@ -31,6 +31,7 @@ SOURCES = (
     "capture/module.py",
     "capture/oracle.py",
     "capture/preserve.py",
+    "capture/replace.py",
     "checks",
     "runtime",
     "stages/_entries.py",
