@@ -20,14 +20,18 @@ def named(name: str, value: Tensor, **arguments: Any) -> Input:
     return Input(name, value.detach().cpu(), dims=dims, **arguments)
 
 
-def bounded(low: float, high: float) -> dict[str, float]:
+def bounded(low: float | None, high: float | None) -> dict[str, float | None]:
     """Return an input's bounds in float32, rounded inwards: float32's π is larger than π."""
-    middle = np.float32((low + high) / 2)
-    first, last = np.float32(low), np.float32(high)
     return {
-        "low": float(first if float(first) >= low else np.nextafter(first, middle)),
-        "high": float(last if float(last) <= high else np.nextafter(last, middle)),
+        "low": None if low is None else _rounded(low),
+        "high": None if high is None else -_rounded(-high),
     }
+
+
+def _rounded(end: float) -> float:
+    """Return the smallest number of float32 that is not below the given one, or the nearest."""
+    nearest = np.float32(end)
+    return float(nearest if float(nearest) >= end else np.nextafter(nearest, np.float32(np.inf)))
 
 
 def density(call: Callable[..., Any], x: Sequence[Input], given: Sequence[Input]) -> Entry:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.adapters import _entries
 from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import UsageError
+from toolkit.core.validation import without_validation
 
 EXAMPLES = 16
 Bounds = tuple[float | None, float | None]
@@ -27,9 +29,12 @@ def comes_from(model: object, library: str) -> bool:
 
 @contextlib.contextmanager
 def drawing(model: nn.Module) -> Iterator[None]:
-    """Evaluate the model to make examples: seeded, without gradients, and put back afterwards."""
+    """Evaluate the model to make examples: seeded, without gradients or validation.
+
+    The model, the random state and the validation are put back afterwards.
+    """
     training = {module: module.training for module in model.modules()}
-    with torch.no_grad(), torch.random.fork_rng():
+    with torch.no_grad(), torch.random.fork_rng(), without_validation():
         torch.manual_seed(0)
         model.eval()
         try:
@@ -74,14 +79,7 @@ def density(
         context: Example context, `(batch, *features)`; `None` where the flow reads none.
         bounds: Smallest and largest value that the flow is defined on.
     """
-    return Entry(
-        "log_prob",
-        call=call,
-        inputs=[_input("x", x, bounds), *_context(context)],
-        outputs=["log_prob"],
-        units={"log_prob": "nats"},
-        family="flow",
-    )
+    return _entries.density(call, [_input("x", x, bounds)], _context(context))
 
 
 def inverter(
@@ -98,14 +96,7 @@ def inverter(
         context: Example context, `(batch, *features)`; `None` where the flow reads none.
         bounds: Smallest and largest value of the base's space.
     """
-    return Entry(
-        "inverse",
-        call=call,
-        inputs=[_input("z", z, bounds), *_context(context)],
-        outputs=["x", "log_det"],
-        units={"log_det": "nats"},
-        family="flow",
-    )
+    return _entries.inverse(call, [_input("z", z, bounds)], _context(context), ["x"])
 
 
 def sampler(
@@ -124,10 +115,10 @@ def sampler(
         context: Example context, `(batch, *features)`; `None` where the flow reads none.
         choice: Uniform noise that chooses a mixture's component, `(batch, 1)`; `None` without.
     """
-    given = [_input("noise", noise, kind="noise", law=law)]
+    given = [_entries.named("noise", noise, kind="noise", law=law)]
     if choice is not None:
-        given.append(_input("choice", choice, kind="noise", law="uniform"))
-    return Entry("sample", call=call, inputs=[*given, *_context(context)], outputs=["x"])
+        given.append(_entries.named("choice", choice, kind="noise", law="uniform"))
+    return _entries.sampler(call, given, _context(context), ["x"])
 
 
 def first_width(network: nn.Module) -> int:
@@ -156,12 +147,8 @@ def _sizes(network: nn.Module, attribute: str) -> Iterator[int]:
 
 
 def _context(context: Tensor | None) -> list[Input]:
-    return [] if context is None else [_input("context", context, kind="context")]
+    return [] if context is None else [_entries.named("context", context, kind="context")]
 
 
-def _input(name: str, value: Tensor, bounds: Bounds = UNBOUNDED, **arguments: Any) -> Input:
-    dims = ("batch", *(None for _ in value.shape[1:]))
-    # A bound is a value of the input's own type: float32's π is larger than π.
-    low, high = (None if end is None else float(value.new_tensor(end)) for end in bounds)
-    limits: dict[str, Any] = {"low": low, "high": high}
-    return Input(name, value.detach().cpu(), dims=dims, **limits, **arguments)
+def _input(name: str, value: Tensor, bounds: Bounds) -> Input:
+    return _entries.named(name, value, **_entries.bounded(*bounds))

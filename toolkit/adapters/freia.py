@@ -294,7 +294,7 @@ def _conditions(flow: Any) -> list[tuple[int, ...]]:
     return [found[index] for index in range(len(found))]
 
 
-def _base_range(flow: Any) -> Mapping[str, float]:
+def _base_range(flow: Any) -> Mapping[str, float | None]:
     """Return the bounds of the base variable: a last sigmoid's, which are infinite in data."""
     last = None if _is_graph(flow) else flow.module_list[-1]
     sigmoid = type(last).__name__ == "InvertibleSigmoid"

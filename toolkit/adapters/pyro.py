@@ -336,7 +336,7 @@ def _features_of(part: Any) -> int:
     return int(getattr(network, "input_dim", 0) if hasattr(network, "permutation") else 0)
 
 
-def _bounds(base: Distribution) -> Mapping[str, float]:
+def _bounds(base: Distribution) -> Mapping[str, float | None]:
     """Return the bounds of a uniform base's variable; none for all numbers."""
     law: Any = base.base_dist if isinstance(base, Independent) else base
     if isinstance(law, Uniform):

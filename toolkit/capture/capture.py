@@ -21,7 +21,7 @@ from toolkit.capture.functions import describe
 from toolkit.capture.initialised import check_initialised
 from toolkit.capture.limit import time_limit
 from toolkit.capture.module import EntryModule, as_tuple, entry_module, output_names
-from toolkit.capture.preserve import preserved, without_validation
+from toolkit.capture.preserve import preserved
 from toolkit.capture.recorded import export_recorded
 from toolkit.capture.replace import replaced
 from toolkit.capture.survey import stumbles
@@ -32,6 +32,7 @@ from toolkit.core.errors import ExportError, ToolkitError, UsageError
 from toolkit.core.files import write_bytes
 from toolkit.core.quiet import quietly
 from toolkit.core.signature import Signature
+from toolkit.core.validation import without_validation
 
 STRATEGIES = {
     "dynamo": export_dynamo,

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.module import EntryModule
-from toolkit.capture.preserve import preserved, without_validation
+from toolkit.capture.preserve import preserved
 from toolkit.capture.vary import sizes_of, varied
 from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import ExportError
+from toolkit.core.validation import without_validation
 
 aten = torch.ops.aten
 LAWS: dict[Any, Law] = {

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.distributions import Distribution
 
 
 @contextlib.contextmanager
@@ -37,17 +36,6 @@ def preserved(model: nn.Module) -> Iterator[nn.Module]:
                 tensor.data = storage
                 if not torch.equal(storage, saved):
                     storage.copy_(saved)
-
-
-@contextlib.contextmanager
-def without_validation() -> Iterator[None]:
-    """Switch off the argument validation of `torch.distributions`: a data-dependent guard."""
-    before = Distribution._validate_args  # noqa: SLF001  (torch has a setter but no getter)
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _devices(model: nn.Module) -> list[torch.device]:

@@ -98,7 +98,8 @@ def forecast(recipe: Recipe) -> list[Forecast]:
         UsageError: The model cannot be made, or nothing says what its entries are.
     """
     from toolkit.capture.capture import quiet
-    from toolkit.capture.preserve import preserved, without_validation
+    from toolkit.capture.preserve import preserved
+    from toolkit.core.validation import without_validation
     from toolkit.stages._entries import entries_of
     from toolkit.stages._model import build_model
 
