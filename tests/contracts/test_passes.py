@@ -223,6 +223,41 @@ smooth (x) => (y) {
 }
 """
 
+PER_FEATURE = """
+per_feature (float[batch,3,5] x) => (float[batch,3,4] y) {
+  x4 = Unsqueeze (x, three)
+  x_turned = Transpose <perm = [1, 0, 2, 3]> (x4)
+  x3 = Reshape (x_turned, in_dims)
+  first = MatMul (x3, w_in)
+  first4 = Reshape (first, hidden_dims)
+  first_turned = Transpose <perm = [1, 0, 3, 2]> (first4)
+  first3 = Reshape (first_turned, back_dims)
+  moved = Add (first3, b_in)
+  a, b = Split <axis = 2, num_outputs = 2> (moved)
+  c = Elu (a)
+  d = Neg (b)
+  e = Concat <axis = -1> (c, d)
+  e4 = Unsqueeze (e, three)
+  e_turned = Transpose <perm = [1, 0, 2, 3]> (e4)
+  e3 = Reshape (e_turned, again_dims)
+  second = MatMul (e3, w_out)
+  second_turned = Transpose <perm = [1, 0, 2]> (second)
+  y = Add (second_turned, b_out)
+}
+"""
+
+PER_FEATURE_ARRAYS: Arrays = {
+    "three": np.array([3]),
+    "in_dims": np.array([3, -1, 5]),
+    "hidden_dims": np.array([3, -1, 1, 6]),
+    "back_dims": np.array([-1, 3, 6]),
+    "again_dims": np.array([3, -1, 6]),
+    "w_in": DRAW.normal(size=(3, 5, 6)),
+    "b_in": DRAW.normal(size=(3, 6)),
+    "w_out": DRAW.normal(size=(3, 6, 4)),
+    "b_out": DRAW.normal(size=(3, 4)),
+}
+
 GRAPHS: dict[str, tuple[str, Arrays]] = {
     "flow": (FLOW, FLOW_ARRAYS),
     "sums": (SUMS, SUMS_ARRAYS),
@@ -230,6 +265,7 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "masked": (MASKED, MASKED_ARRAYS),
     "waste": (WASTE, WASTE_ARRAYS),
     "loop": (LOOP, LOOP_ARRAYS),
+    "per feature": (PER_FEATURE, PER_FEATURE_ARRAYS),
     "function": (FUNCTION, {"half": np.array(0.5)}),
 }
 
