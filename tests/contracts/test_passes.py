@@ -224,7 +224,7 @@ smooth (x) => (y) {
 """
 
 PER_FEATURE = """
-per_feature (float[batch,3,5] x) => (float[batch,3,4] y) {
+per_feature (float[batch,3,5] x) => (float[batch,3,4] y, float[batch,3,5,4] p) {
   x4 = Unsqueeze (x, three)
   x_turned = Transpose <perm = [1, 0, 2, 3]> (x4)
   x3 = Reshape (x_turned, in_dims)
@@ -243,6 +243,9 @@ per_feature (float[batch,3,5] x) => (float[batch,3,4] y) {
   second = MatMul (e3, w_out)
   second_turned = Transpose <perm = [1, 0, 2]> (second)
   y = Add (second_turned, b_out)
+  s = Sigmoid (x)
+  s4 = Unsqueeze (s, three)
+  p = Pow (s4, exponents)
 }
 """
 
@@ -252,6 +255,7 @@ PER_FEATURE_ARRAYS: Arrays = {
     "hidden_dims": np.array([3, -1, 1, 6]),
     "back_dims": np.array([-1, 3, 6]),
     "again_dims": np.array([3, -1, 6]),
+    "exponents": np.array([0.0, 1.0, 2.0, 5.0]),
     "w_in": DRAW.normal(size=(3, 5, 6)),
     "b_in": DRAW.normal(size=(3, 6)),
     "w_out": DRAW.normal(size=(3, 6, 4)),
