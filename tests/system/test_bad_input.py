@@ -232,3 +232,32 @@ def test_interrupt_leaves_nothing_half_written_and_the_next_run_goes_on(tmp_path
     train, export = json.loads(again.stdout)["stages"]
     assert (train["unchanged"], export["unchanged"]) == (True, False)
     assert (run / "entries" / "slow" / "exported.onnx").is_file()
+
+
+SLOW_CALL = """
+import time, torch
+
+class Slow(torch.nn.Module):
+    def forward(self, x):
+        for _ in range(500):
+            time.sleep(0.02)
+        return x
+"""
+
+
+def test_an_entry_that_takes_too_long_exits_7_and_names_the_line(tmp_path):
+    (tmp_path / "slow_call.py").write_text(SLOW_CALL)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "toolkit", "export", "slow_call:Slow"),
+            *("--input", "x:float32[batch,4]", "--timeout", "0.5", "-o", "run"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 7, done.stderr
+    assert "took longer than 0.5 s" in done.stdout
+    assert "slow_call.py:7" in done.stdout
+    assert not list((tmp_path / "run").rglob("*.onnx"))

@@ -87,5 +87,7 @@ def _text(detail: dict[str, Any], folder: RunFolder) -> str:
         ]
         for name, row in detail["entries"].items()
     ]
-    rows += [[name, "failed", "", "", "", reason] for name, reason in detail["failed"].items()]
-    return table(["entry", "status", "strategy", "opset", "folded", "file or reason"], rows)
+    failed = detail["failed"]
+    rows += [[name, "failed", "", "", "", "see below"] for name in failed]
+    headers = ["entry", "status", "strategy", "opset", "folded", "file"]
+    return "\n\n".join([table(headers, rows), *failed.values()])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core import registry
 from toolkit.core.case import Case, save_cases
 from toolkit.core.entry import Entry
-from toolkit.core.errors import ToolkitError
+from toolkit.core.errors import TimedOut, ToolkitError
 from toolkit.core.files import sha256
 from toolkit.core.folder import GOLDEN, RunFolder
 from toolkit.core.outcome import Outcome
@@ -130,12 +130,15 @@ def summary(results: dict[str, Exported], folder: RunFolder) -> Outcome:
         for path in (result.path, result.path.with_name(GOLDEN))
     ]
     entries = {name: result.detail for name, result in results.items() if result.outcome.ok}
-    detail = {
+    detail: dict[str, Any] = {
         "files": files,
         "family": next((item["signature"]["family"] for item in entries.values()), ""),
         "entries": entries,
         "failed": {name: r.outcome.reason for name, r in results.items() if not r.outcome.ok},
     }
+    codes = {r.outcome.detail["exit_code"] for r in results.values() if not r.outcome.ok}
+    if codes == {TimedOut.exit_code}:
+        detail["exit_code"] = TimedOut.exit_code
     return Outcome("failed" if failed else "ok", "; ".join(failed), detail)
 
 

@@ -92,9 +92,11 @@ def run_stage(name: str, recipe: Recipe, folder: RunFolder, *, watch: Watch | No
 
 
 def exit_code(steps: Sequence[Step]) -> int:
-    """Return the exit code of the first stage that failed; 0 where none did."""
+    """Return the exit code of the first stage that failed, its own or its kind's; 0 without."""
     failed = next((step for step in steps if not step.outcome.ok), None)
-    return 0 if failed is None else EXIT_CODES.get(failed.stage, 1)
+    if failed is None:
+        return 0
+    return int(failed.outcome.detail.get("exit_code", EXIT_CODES.get(failed.stage, 1)))
 
 
 def _run_stage(name: str, recipe: Recipe, folder: RunFolder, watch: Watch, *, forced: bool) -> Step:
