@@ -307,3 +307,28 @@ def test_either_side_of_a_jump_is_right_at_the_edge_and_nothing_else(ask) -> Non
     assert (
         judged(lambda x: torch.where(x == 2.5, 3.0, jumping(model, x)[:, None]).sum(1)) == "failed"
     )
+
+
+def test_tails_on_which_eager_overflows_are_left_out() -> None:
+    def exploding(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.exp(torch.exp(3 * x)).sum(1)
+
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    given = Entry("f", exploding, [Input("x", x, ("batch", None))], ["y"])
+    oracle = Oracle(nn.Identity(), given, ["y"])
+    source = Source(
+        entry=given,
+        signature=Signature("f", "", (), (TensorSpec("y", "float32", ("batch",)),), {}),
+        model=nn.Identity(),
+        data=None,
+        samples=64,
+        seed=0,
+        answer=oracle.answer,
+        entries=[given],
+        exact=oracle.exact,
+        eager=oracle.eager,
+    )
+    cases = {case.name: case for case in checks.load("parity").prepare(source)}
+    assert 0 < len(cases["tails"].eager["y"]) < 64
+    assert np.isfinite(cases["tails"].eager["y"]).all()
+    assert len(cases["real"].eager["y"]) == 64
