@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import OptimizeSection, Recipe
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.stages import bundle
+
+# A job in the background starts with interrupts ignored, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WEIGHT = np.random.default_rng(0).normal(size=(4, 4))
 LOGITS = np.random.default_rng(1).normal(size=(3, 1, 5))
