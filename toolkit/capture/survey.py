@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.record import BOOLEAN, line_of, reader
+from toolkit.capture.segments import UNROLLED, find_runs
 
 aten = torch.ops.aten
-MANY = 600
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
@@ -25,19 +25,19 @@ class Stumbles:
         read: The line where Python reads a value out of a tensor; empty without one. A tracer
             stops there, or follows one side of the branch for ever.
         masked: The line where a mask indexes a tensor; empty without one.
-        operators: How many operators run.
+        repeated: How many operators a Python loop runs again, on the same parameters.
     """
 
     read: str
     masked: str
-    operators: int
+    repeated: int
 
     def __str__(self) -> str:
         if self.read:
             return f"Python reads a value at {self.read}"
         if self.masked:
             return f"a mask indexes a tensor at {self.masked}"
-        return f"it runs {self.operators} operators" if self.operators > MANY else ""
+        return f"a loop repeats {self.repeated} operators" if self.repeated > UNROLLED else ""
 
     def __bool__(self) -> bool:
         """Whether recording should be tried before tracing."""
@@ -51,24 +51,38 @@ def stumbles(module: nn.Module, inputs: Sequence[Tensor]) -> Stumbles:
         module: The entry's module.
         inputs: Its example inputs.
     """
-    with _Watch() as watch, torch.no_grad(), torch.random.fork_rng():
+    own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    with _Watch(own) as watch, torch.no_grad(), torch.random.fork_rng():
         module(*(tensor.clone() for tensor in inputs))
-    return Stumbles(watch.read, watch.masked, watch.count)
+    runs = find_runs(watch.codes)
+    repeated = max((run.end - run.start - run.period for run in runs), default=0)
+    return Stumbles(watch.read, watch.masked, repeated)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Count operators; note the first lines that read a value and that index by a mask."""
+    """Note the first lines that read a value and that index by a mask, and every operator.
 
-    def __init__(self) -> None:
+    Arguments:
+        own: Identities of the parameters and buffers: steps on others are no repetition.
+    """
+
+    def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.count, self.read, self.masked = 0, "", ""
+        self.own, self.read, self.masked = own, "", ""
+        self.codes: list[int] = []
+        self._known: dict[Any, int] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
         value = func(*args, **(kwargs or {}))
-        self.count += 1
+        operands = tuple(
+            id(item) if id(item) in self.own else tuple(item.shape)
+            for item in args
+            if isinstance(item, Tensor)
+        )
+        self.codes.append(self._known.setdefault((func, operands), len(self._known)))
         if isinstance(value, bool | int | float):
             self.read = self.read or line_of(reader())
         elif func in INDEXING and any(

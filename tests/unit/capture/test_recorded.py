@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from toolkit.capture import segments
 from toolkit.capture.capture import capture
+from toolkit.capture.module import entry_module
 from toolkit.capture.noise import with_noise
+from toolkit.capture.survey import stumbles
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, TimedOut
 
@@ -261,3 +263,12 @@ def test_a_time_limit_names_the_line(tmp_path: Path) -> None:
     assert "test_recorded.py" in caught.value.where
     assert caught.value.exit_code == 7
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_loops_over_the_same_parameters_are_repetitions() -> None:
+    model, x = Autoregressive(64), torch.randn(3, 64)
+    found = stumbles(entry_module(model, Entry("f", "passes")), [x])
+    assert found.repeated > 200
+    assert "a loop repeats" in str(found)
+    deep = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(100)))
+    assert not stumbles(deep, [x])
