@@ -146,7 +146,8 @@ def capture(
             return made
 
         order = list(strategies)
-        if found and {"dynamo", "record"} <= set(order):
+        # A call with a plain form beside it is written for exporters.
+        if found and entry.reference is None and {"dynamo", "record"} <= set(order):
             order.remove("record")
             order.insert(order.index("dynamo"), "record")
         return _first_accepted(order, make, entry, path, judge, getattr(model, "family", ""))

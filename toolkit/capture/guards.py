@@ -183,6 +183,8 @@ def _double(module: nn.Module) -> nn.Module:
 class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Note which lines read which values while a call runs in eager."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: set[tuple[Place, str]] = set()

@@ -120,6 +120,8 @@ class _Fed:
 class _Collect(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Note what random operators draw."""
 
+    supports_higher_order_operators = True
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.draws: list[tuple[Law, Tensor]] = []
@@ -136,6 +138,8 @@ class _Collect(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 class _Feed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Give tensors in the place of draws."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, values: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -27,6 +27,8 @@ DOUBLE = {
 class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Turn every floating element type that an operator is asked for into float64."""
 
+    supports_higher_order_operators = True
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -66,6 +66,8 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own: Identities of the parameters and buffers: steps on others are no repetition.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, own: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.own, self.read, self.masked = own, "", ""

@@ -158,7 +158,8 @@ def _program(
 
     static = recipe.export.static
     guards: tuple[Specialised, ...] = ()
-    because = str(stumbles(module, inputs)) if "record" in recipe.export.strategies else ""
+    recorded = "record" in recipe.export.strategies and entry.reference is None
+    because = str(stumbles(module, inputs)) if recorded else ""
     if because:
         made = recorded_program(module, entry, inputs, static=static)
         module, inputs, guards = made.program, made.inputs, made.guards

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 from toolkit.capture import segments
 from toolkit.capture.capture import capture
@@ -272,3 +273,16 @@ def test_only_loops_over_the_same_parameters_are_repetitions() -> None:
     assert "a loop repeats" in str(found)
     deep = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(100)))
     assert not stumbles(deep, [x])
+
+
+def test_torchs_own_loops_are_left_to_its_exporter() -> None:
+    def scanned(_: nn.Module, x: Tensor) -> Tensor:
+        def step(carry: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+            for _turn in range(4):
+                carry = torch.tanh(carry + row)
+            return carry, carry.clone()
+
+        return scan(step, torch.zeros_like(x[0]), x, dim=0)[1]
+
+    found = stumbles(entry_module(nn.Identity(), Entry("f", scanned)), [torch.randn(100, 4)])
+    assert not found
