@@ -17,13 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from toolkit.capture.module import as_tuple
 from toolkit.capture.oracle import in_double
 from toolkit.capture.record import Guard, Recording, reader
-from toolkit.capture.vary import sizes_of, varied
+from toolkit.capture.vary import further, sizes_of, valid, varied
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError
 
 CROSSINGS = (0.0, 1e-3, 0.2, 1.0, 1.5, 3.0, 8.0, 30.0, 1e3)
 TOLERANCE = 1e-6
-OTHER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def _candidates(
     entry: Entry, inputs: Sequence[Tensor], *, crossing: bool
 ) -> Iterator[list[Tensor]]:
     """Yield inputs in float64 at other sizes; to cross guards also small, large and mixed ones."""
-    sizes = {name: size + OTHER for name, size in sizes_of(entry, inputs).items()}
+    sizes = {name: further(entry, name, size)[1] for name, size in sizes_of(entry, inputs).items()}
     for seed, scale in enumerate(CROSSINGS if crossing else (1.0,)):
         values = varied(entry, inputs, sizes, seed=seed + 20)
         alike = [_scaled(i, value, scale) for i, value in zip(entry.inputs, values, strict=True)]
@@ -126,13 +125,7 @@ def _candidates(
 
 
 def _scaled(item: Input, value: Tensor, scale: float) -> Tensor:
-    if not value.is_floating_point():
-        return value
-    low, high = item.low, item.high
-    if item.kind == "noise" and item.law == "uniform":
-        low, high = 0.0, 1.0 - 1e-6
-    scaled = value * scale
-    return scaled if low is None and high is None else scaled.clamp(low, high)
+    return valid(item, value * scale) if value.is_floating_point() else value
 
 
 def _compare(

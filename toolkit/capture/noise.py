@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.module import EntryModule
 from toolkit.capture.preserve import preserved
-from toolkit.capture.vary import sizes_of, varied
+from toolkit.capture.vary import further, sizes_of, varied
 from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import ExportError
 from toolkit.core.validation import without_validation
@@ -24,7 +24,6 @@ LAWS: dict[Any, Law] = {
     aten.randn.default: "normal",
     aten.randn_like.default: "normal",
 }
-OTHER = 5
 
 
 def with_noise(model: nn.Module, entry: Entry) -> Entry:
@@ -47,9 +46,10 @@ def with_noise(model: nn.Module, entry: Entry) -> Entry:
         if not draws:
             return entry
         for name in sizes:
-            changed = {**sizes, name: sizes[name] + OTHER}
-            others.append((name, _draws(model, entry, varied(entry, inputs, changed, seed=1))))
-    if any(len(other) != len(draws) for _, other in others):
+            size = further(entry, name, sizes[name])[0]
+            values = varied(entry, inputs, {**sizes, name: size}, seed=1)
+            others.append((name, size, _draws(model, entry, values)))
+    if any(len(other) != len(draws) for _, _, other in others):
         raise ExportError(
             "how many random numbers the call draws depends on sizes or values",
             where=f"entry {entry.name!r}",
@@ -59,7 +59,7 @@ def with_noise(model: nn.Module, entry: Entry) -> Entry:
         Input(
             f"noise_{position}",
             value,
-            dims=_dims(value, [(name, other[position][1]) for name, other in others], sizes),
+            dims=_dims(value, [(n, size, o[position][1]) for n, size, o in others], sizes),
             kind="noise",
             law=law,
         )
@@ -76,13 +76,13 @@ def with_noise(model: nn.Module, entry: Entry) -> Entry:
 
 
 def _dims(
-    value: Tensor, others: Sequence[tuple[str, Tensor]], sizes: dict[str, int]
+    value: Tensor, others: Sequence[tuple[str, int, Tensor]], sizes: dict[str, int]
 ) -> tuple[str | None, ...]:
     dims: list[str | None] = [None] * value.dim()
-    for name, other in others:
+    for name, size, other in others:
         for axis in range(value.dim()):
-            moved = other.shape[axis] - value.shape[axis]
-            if moved and (moved != OTHER or value.shape[axis] != sizes[name]):
+            moved = other.shape[axis] != value.shape[axis]
+            if moved and (other.shape[axis] != size or value.shape[axis] != sizes[name]):
                 raise ExportError(
                     "the shape of the random numbers that the call draws is no input dimension",
                     where=f"axis {axis} of {list(value.shape)}",

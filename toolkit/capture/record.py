@@ -81,7 +81,7 @@ class Guard:
     @property
     def place(self) -> str:
         """The reader's line, with the last two parts of its path, and its module."""
-        source = f"{'/'.join(Path(self.file).parts[-2:])}:{self.line}"
+        source = short(self.file, self.line)
         return f"{source} (module {self.module})" if self.module else source
 
 
@@ -459,10 +459,15 @@ def reader(frame: FrameType | None = None) -> FrameType | None:
 
 
 def line_of(frame: FrameType | None) -> str:
-    """Return a frame's file, with the last two parts of its path, and line."""
+    """Return a frame's file and line; nothing without a frame."""
     if frame is None:
         return ""
-    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"
+    return short(frame.f_code.co_filename, frame.f_lineno)
+
+
+def short(file: str, line: int) -> str:
+    """Return a place in a file, with the last two parts of its path."""
+    return f"{'/'.join(Path(file).parts[-2:])}:{line}"
 
 
 @contextlib.contextmanager

@@ -16,12 +16,11 @@ from toolkit.capture.module import EntryModule
 from toolkit.capture.record import Recording, guard, record
 from toolkit.capture.reroll import reroll
 from toolkit.capture.unify import spell, unify
-from toolkit.capture.vary import SCALES, sizes_of, varied
+from toolkit.capture.vary import SCALES, allowed, further, sizes_of, varied
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
 
 FIRST_SIZE = 6
-STEP = 4
 
 
 class Program(nn.Module):
@@ -117,27 +116,20 @@ def _recordings(
     base = sizes_of(entry, inputs)
     if not static:
         base = {
-            name: _rounded(entry, name, FIRST_SIZE + 5 * position)
+            name: allowed(entry, name, FIRST_SIZE + 5 * position)
             for position, name in enumerate(base)
         }
     given, first, scale = _mixed(module, entry, inputs, base)
     changed = [base]
     if not static:
         changed = [
-            {**base, name: _rounded(entry, name, size + STEP)} for name, size in base.items()
+            {**base, name: further(entry, name, size)[0]} for name, size in base.items()
         ] or [base]
     recordings = [first]
     for seed, sizes in enumerate(changed, 1):
         values = varied(entry, inputs, sizes, seed=seed, scale=scale)
         recordings.append(record(module, values))
     return given, recordings, [base, *changed]
-
-
-def _rounded(entry: Entry, name: str, size: int) -> int:
-    """Return a size of a dimension that its range allows, near the wanted one."""
-    low, _, high, multiple = entry.range_of(name)
-    wanted = -(-max(size, low) // multiple) * multiple
-    return min(wanted, high)
 
 
 def _mixed(

@@ -10,6 +10,7 @@ from torch import Tensor
 from toolkit.core.entry import Entry, Input
 
 JITTER = 0.05
+STEP = 4
 SCALES = (1.0, 4.0, 0.2, 16.0)
 
 
@@ -21,6 +22,25 @@ def sizes_of(entry: Entry, inputs: Sequence[Tensor]) -> dict[str, int]:
         for axis, name in enumerate(item.dims)
         if name
     }
+
+
+def allowed(entry: Entry, name: str, size: int) -> int:
+    """Return the size of a dimension nearest above the wanted one, or its largest."""
+    low, _, high, multiple = entry.range_of(name)
+    wanted = -(-max(size, low) // multiple) * multiple
+    return min(wanted, high)
+
+
+def further(entry: Entry, name: str, size: int) -> tuple[int, int]:
+    """Return two more sizes of a dimension: one to record at, and one to compare at.
+
+    Both differ from the given one and from each other where the range holds so many.
+    """
+    low, _, high, multiple = entry.range_of(name)
+    held = range(-(-low // multiple) * multiple, high + 1, multiple)
+    second = min(set(held) - {size}, key=lambda other: abs(other - size - STEP), default=size)
+    rest = set(held) - {size, second}
+    return second, min(rest, key=lambda other: abs(other - size - STEP + 1), default=second)
 
 
 def varied(
@@ -63,8 +83,12 @@ def _varied(
         rows = torch.arange(value.shape[item.batch_axis]) % 2 == 0
         shape = [-1 if axis == item.batch_axis else 1 for axis in range(value.dim())]
         value = torch.where(rows.reshape(shape), scale * value, value)
+    return valid(item, value)
+
+
+def valid(item: Input, value: Tensor) -> Tensor:
+    """Return a float input's values held to its range, uniform noise to [0, 1)."""
+    low, high = item.low, item.high
     if item.kind == "noise" and item.law == "uniform":
-        return value.clamp(0.0, 1.0 - 1e-6)
-    if item.low is None and item.high is None:
-        return value
-    return value.clamp(item.low, item.high)
+        low, high = 0.0, 1.0 - 1e-6
+    return value if low is None and high is None else value.clamp(low, high)

@@ -19,10 +19,16 @@ from toolkit.capture.capture import capture
 from toolkit.capture.module import entry_module
 from toolkit.capture.noise import with_noise
 from toolkit.capture.survey import stumbles
+from toolkit.capture.vary import further
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, TimedOut
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 def entry(call: object, x: Tensor = X, **given: object) -> Entry:
@@ -245,7 +251,9 @@ def test_random_numbers_become_inputs(tmp_path: Path) -> None:
     ]
     capture(model, fed, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
-    x, noise = torch.randn(7, 4), torch.randn(7, 4)
+    draws = torch.Generator().manual_seed(0)
+    # Positive numbers: a sum that cancels has no relative digits.
+    x, noise = torch.rand(2, 7, 4, generator=draws) + 0.1
     (got,) = session.run(None, {"x": x.numpy(), "noise_0": noise.numpy()})
     np.testing.assert_allclose(got, (x * noise).sum(1), rtol=1e-5)
     plain = entry(spline_like)
@@ -286,3 +294,21 @@ def test_torchs_own_loops_are_left_to_its_exporter() -> None:
 
     found = stumbles(entry_module(nn.Identity(), Entry("f", scanned)), [torch.randn(100, 4)])
     assert not found
+
+
+def halves(_: nn.Module, x: Tensor) -> Tensor:
+    """Fails at an odd length, and is off where lengths were guessed from two."""
+    pairs = x.reshape(len(x), -1, 2)
+    return pairs.flip(2).reshape(len(x), x.shape[1]) + torch.ones(x.shape[1] ** 2).sum() / 7
+
+
+def test_other_sizes_stay_in_a_dimensions_range(tmp_path: Path) -> None:
+    x = torch.randn(4, 8)
+    given = Entry("f", halves, [Input("x", x, ("batch", "time"))], ranges={"time": (2, 8, 16, 2)})
+    for size in (2, 8, 12, 16):
+        sizes = {size, *further(given, "time", size)}
+        assert len(sizes) == 3
+        assert all(2 <= other <= 16 and other % 2 == 0 for other in sizes)
+    with pytest.raises(ExportError) as caught:
+        capture(nn.Identity(), given, tmp_path / "m.onnx", strategies=["record"])
+    assert "at other sizes" in caught.value.where
