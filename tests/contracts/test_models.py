@@ -15,7 +15,7 @@ from toolkit.core import registry
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.runtime.limits import UNITS
 
-FAMILIES = ("flow", "classifier", "autoregressive")
+FAMILIES = ("flow", "classifier", "autoregressive", "autoencoder", "segmenter", "sequence")
 NAMES = registry.models.names()
 
 
