@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.core.errors import UsageError
+from toolkit.nn.causal import Kind, colour_mask
+from toolkit.nn.stack import State, init_state, step
 
 Tap = tuple[int, int]
 
@@ -16,14 +16,19 @@ Tap = tuple[int, int]
 class MaskedConv2d(nn.Conv2d):
     """Convolve a picture, reading only earlier pixels, and with kind `B` the current one too.
 
+    Its steps walk over pixels in raster order: `(batch, in)` to `(batch, out)`.
+
     Arguments:
         kind: `A` leaves the current pixel out, as the first layer must; `B` reads it.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Odd side of the square kernel; the picture keeps its size.
+        colours: Colours of a pixel; with more than one, the current pixel's come one after the
+            other, and `A` leaves a colour's own and later ones out, `B` later ones.
+        repeats: Equal blocks that the output is cut into later, such as a gate's two halves.
 
     Raises:
-        UsageError: The kernel has no middle.
+        UsageError: The kernel has no middle, or the channels cannot be shared out evenly.
 
     References:
         Pixel Recurrent Neural Networks, 2016, arXiv 1601.06759.
@@ -32,7 +37,14 @@ class MaskedConv2d(nn.Conv2d):
     mask: Tensor
 
     def __init__(
-        self, kind: Literal["A", "B"], in_channels: int, out_channels: int, kernel_size: int
+        self,
+        kind: Kind,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        colours: int = 1,
+        repeats: int = 1,
     ) -> None:
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UsageError(
@@ -44,6 +56,11 @@ class MaskedConv2d(nn.Conv2d):
         mask = torch.ones(kernel_size, kernel_size)
         mask[middle, middle + (kind == "B") :] = 0
         mask[middle + 1 :] = 0
+        if colours > 1:
+            mask = mask.repeat(out_channels, in_channels, 1, 1)
+            mask[:, :, middle, middle] = colour_mask(
+                kind, in_channels, out_channels, colours=colours, repeats=repeats
+            )
         self.register_buffer("mask", mask)
 
     def masked_weight(self) -> Tensor:
@@ -52,12 +69,60 @@ class MaskedConv2d(nn.Conv2d):
 
     def taps(self) -> list[Tap]:
         """Return the live taps as offsets `(dy, dx)` from the current pixel, in raster order."""
-        middle = self.mask.shape[0] // 2
-        return [(int(y) - middle, int(x) - middle) for y, x in self.mask.nonzero().tolist()]
+        middle = self.middle
+        live = self.mask.reshape(-1, *self.mask.shape[-2:]).amax(0)
+        return [(int(y) - middle, int(x) - middle) for y, x in live.nonzero().tolist()]
+
+    @property
+    def middle(self) -> int:
+        """Index of the kernel's middle row and column."""
+        return self.mask.shape[-1] // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(batch, out, height, width)` of `(batch, in, height, width)`."""
         return functional.conv2d(x, self.masked_weight(), self.bias, padding=self.padding)
+
+    def init_state(self, batch: int, width: int) -> State:
+        """Return the pixels that past taps reach, `(batch, in, pixels)`, and the column, `()`."""
+        pixels = self.middle * (width + 1)
+        return (
+            self.weight.new_zeros(batch, self.in_channels, pixels),
+            torch.zeros((), dtype=torch.int64, device=self.weight.device),
+        )
+
+    def past(self, state: State) -> Tensor:
+        """Return what the past taps and the bias give at this pixel, `(batch, out)`."""
+        pixels, column = state
+        rows, columns = self._past_taps()
+        width = self._width(state)
+        inside = (column + columns >= 0) & (column + columns < width)
+        places = (pixels.shape[2] + rows * width + columns).clamp(max=pixels.shape[2] - 1)
+        read = pixels[:, :, places] * inside
+        weight = self.masked_weight()[:, :, rows + self.middle, columns + self.middle]
+        y = torch.einsum("bct,oct->bo", read, weight)
+        return y if self.bias is None else y + self.bias
+
+    def current(self, x: Tensor) -> Tensor:
+        """Return what the current pixel gives, `(batch, out)` of `(batch, in)`."""
+        return functional.linear(x, self.masked_weight()[:, :, self.middle, self.middle])
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return `(batch, out)` of `(batch, in)`, and the pixels for the next step."""
+        pixels, column = state
+        after = torch.cat([pixels, x.unsqueeze(2)], 2)[:, :, 1:]
+        width = max(self._width(state), 1)
+        return self.past(state) + self.current(x), (after, (column + 1) % width)
+
+    def _width(self, state: State) -> int:
+        """Return the picture's width; 0 where there are no past taps and it does not matter."""
+        pixels: Tensor = state[0]
+        return pixels.shape[2] // self.middle - 1 if self.middle else 0
+
+    def _past_taps(self) -> tuple[Tensor, Tensor]:
+        """Return the rows and columns of the past taps, relative to the current pixel."""
+        taps = [tap for tap in self.taps() if tap != (0, 0)]
+        found = torch.tensor(taps, dtype=torch.int64, device=self.weight.device).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
 
 
 class CausalLayer(nn.Module):
@@ -82,3 +147,13 @@ class CausalLayer(nn.Module):
         """Return `(batch, out, height, width)` of `(batch, in, height, width)`."""
         y: Tensor = self.activation(self.conv(x))
         return x + y if self.residual else y
+
+    def init_state(self, batch: int, width: int) -> State:
+        """Return the states of the convolution and of the activation."""
+        return tuple(init_state(part, batch, width) for part in (self.conv, self.activation))
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return `(batch, out)` of `(batch, in)` at this pixel, and the next state."""
+        y, conv = step(self.conv, x, state[0])
+        y, activation = step(self.activation, y, state[1])
+        return (x + y if self.residual else y), (conv, activation)
