@@ -24,6 +24,12 @@ class Everything(nn.Module):
     def log_prob(self, x: Tensor) -> Tensor:
         return -self.linear(x).square().sum(1)
 
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z, torch.zeros(len(z))
+
+    def log_integrand(self, x: Tensor) -> Tensor:
+        return -x.square().sum(1)
+
 
 @pytest.fixture
 def batch() -> dict[str, Tensor]:

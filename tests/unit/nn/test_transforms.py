@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.nn.actnorm import ActNorm
+from toolkit.nn.autoregressive import Inverted, MaskedAffine
 from toolkit.nn.coupling import AffineCoupling
 from toolkit.nn.flow import Chain
+from toolkit.nn.linear import InvertibleLinear
 from toolkit.nn.multiscale import MultiScale
 from toolkit.nn.networks import ConvNetwork, Perceptron
 from toolkit.nn.permute import InvertibleConv1x1
+from toolkit.nn.spline_coupling import Quadratic, RationalQuadratic, Spline, SplineCoupling
 from toolkit.nn.squeeze import Squeeze
 
 PICTURE, VECTOR = (4, 4, 4), (6,)
@@ -20,6 +23,10 @@ PICTURE, VECTOR = (4, 4, 4), (6,)
 def vector_coupling(context: int = 0, *, swap: bool) -> AffineCoupling:
     network = Perceptron(3 + context, 6, hidden=8, layers=1)
     return AffineCoupling(network, scale="exponential", swap=swap)
+
+
+def spline_coupling(spline: Spline) -> SplineCoupling:
+    return SplineCoupling(spline, [True, False] * 3, hidden=8, layers=1)
 
 
 def multiscale() -> MultiScale:
@@ -37,6 +44,11 @@ CASES = {
     "swapped coupling": (lambda: vector_coupling(swap=True), VECTOR, 0),
     "conditional coupling": (lambda: vector_coupling(2, swap=False), VECTOR, 2),
     "chain": (lambda: Chain([vector_coupling(swap=False), vector_coupling(swap=True)]), VECTOR, 0),
+    "linear": (lambda: InvertibleLinear(6), VECTOR, 0),
+    "quadratic splines": (lambda: spline_coupling(Quadratic(4, 2.0)), VECTOR, 0),
+    "rational splines": (lambda: spline_coupling(RationalQuadratic(4, 2.0)), VECTOR, 0),
+    "autoregressive": (lambda: MaskedAffine(6, hidden=8, layers=1), VECTOR, 0),
+    "inverted": (lambda: Inverted(MaskedAffine(6, hidden=8, layers=1)), VECTOR, 0),
     "multi-scale": (multiscale, PICTURE, 0),
 }
 
