@@ -43,6 +43,10 @@ def inputs(entry: Entry | Autoregressive) -> list[Input]:
     return [entry.input, *entry.context] if isinstance(entry, Autoregressive) else [*entry.inputs]
 
 
+def examples(entry: Entry | Autoregressive) -> list[Tensor]:
+    return [item.value for item in inputs(entry)]
+
+
 def run(model: nn.Module, entry: Entry | Autoregressive, *tensors: Tensor) -> tuple[Tensor, ...]:
     call: Callable[..., Any] = (
         getattr(model, entry.call)
@@ -67,8 +71,10 @@ def test_it_is_a_module_class_with_keyword_only_defaults(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_parameter(name):
     model = small(name).train()
-    entry = model.entries()[0]
-    run(model, entry, inputs(entry)[0].value)[0].square().mean().backward()
+    outputs = [
+        output for entry in model.entries() for output in run(model, entry, *examples(entry))
+    ]
+    sum(output.square().mean() for output in outputs if output.requires_grad).backward()
     for path, parameter in model.named_parameters():
         assert parameter.grad is not None, path
         assert parameter.grad.isfinite().all(), path
@@ -79,9 +85,10 @@ def test_gradients_reach_every_parameter(name):
 def test_training_mode_answers_as_evaluation_mode(name):
     model = small(name)
     entry = model.entries()[0]
-    x = inputs(entry)[0].value
-    expected = run(model.eval(), entry, x)
-    torch.testing.assert_close(run(model.train(), entry, x), expected, rtol=0, atol=0)
+    expected = run(model.eval(), entry, *examples(entry))
+    torch.testing.assert_close(
+        run(model.train(), entry, *examples(entry)), expected, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,10 +98,12 @@ def test_weights_survive_a_round_trip(name, tmp_path):
     torch.manual_seed(1)
     other = registry.models.load(name)().eval()
     entry = model.entries()[0]
-    x = inputs(entry)[0].value
-    assert not torch.equal(run(other, entry, x)[0], run(model, entry, x)[0])
+    given = examples(entry)
+    assert not torch.equal(run(other, entry, *given)[0], run(model, entry, *given)[0])
     load_model(other, tmp_path / "weights.safetensors")
-    torch.testing.assert_close(run(other, entry, x), run(model, entry, x), rtol=0, atol=0)
+    torch.testing.assert_close(
+        run(other, entry, *given), run(model, entry, *given), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,7 +114,7 @@ def test_entries_are_named_once_and_typed(name):
         assert inputs(entry)
         for item in inputs(entry):
             assert item.value is not None
-            assert item.dims[0] == "batch"
+            assert "batch" in item.dims
         if isinstance(entry, Entry):
             assert entry.outputs
             assert set(entry.units) <= set(entry.outputs)
@@ -116,19 +125,22 @@ def test_entries_are_named_once_and_typed(name):
 def test_entries_run_at_other_batch_sizes_and_treat_samples_alone(name):
     model = small(name).double()
     for entry in model.entries():
-        examples = [
-            item.value.double() if item.value.is_floating_point() else item.value
-            for item in inputs(entry)
+        whole_batch = [
+            value.double() if value.is_floating_point() else value for value in examples(entry)
+        ]
+        axes = [item.batch_axis for item in inputs(entry)]
+        size = whole_batch[0].shape[axes[0]]
+        one_sample = [value.narrow(axis, 0, 1) for value, axis in zip(whole_batch, axes, strict=True)]
+        doubled_batch = [
+            torch.cat([value.flip(axis), value], axis)
+            for value, axis in zip(whole_batch, axes, strict=True)
         ]
         with torch.no_grad():
-            whole = run(model, entry, *examples)
-            one = run(model, entry, *(example[:1] for example in examples))
-            more = run(
-                model, entry, *(torch.cat([example.flip(0), example]) for example in examples)
-            )
+            whole = run(model, entry, *whole_batch)
+            one = run(model, entry, *one_sample)
+            more = run(model, entry, *doubled_batch)
         if isinstance(entry, Entry):
             assert len(whole) == len(entry.outputs)
-        size = len(examples[0])
         assert [len(output) for output in more] == [2 * size] * len(more)
         for output, first, doubled in zip(whole, one, more, strict=True):
             torch.testing.assert_close(first, output[:1])

@@ -12,20 +12,30 @@ NAMES = registry.objectives.names()
 
 
 class Everything(nn.Module):
-    """A model that is a classifier and a density at once."""
+    """A model that is a classifier, a density and an autoencoder at once."""
+
+    noise_shape = (2,)
 
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(3, 5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor:
+        logits = self.linear(x)
+        return logits if target is None else logits[:, None].expand(-1, target.shape[1], -1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         return -self.linear(x).square().sum(1)
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return z, torch.zeros(len(z))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.linear(x)[:, :3]
+
+    def elbo(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_likelihood, kl = self.log_prob(x), self.linear(x).square().mean(1)
+        return log_likelihood - kl, log_likelihood, kl
 
     def log_integrand(self, x: Tensor) -> Tensor:
         return -x.square().sum(1)
@@ -37,6 +47,7 @@ def batch() -> dict[str, Tensor]:
     return {
         "x": torch.randn(6, 3, generator=generator),
         "label": torch.randint(5, (6,), generator=generator),
+        "target": torch.randint(5, (6, 4), generator=generator),
     }
 
 
