@@ -101,9 +101,7 @@ def test_weights_survive_a_round_trip(name, tmp_path):
     given = examples(entry)
     assert not torch.equal(run(other, entry, *given)[0], run(model, entry, *given)[0])
     load_model(other, tmp_path / "weights.safetensors")
-    torch.testing.assert_close(
-        run(other, entry, *given), run(model, entry, *given), rtol=0, atol=0
-    )
+    torch.testing.assert_close(run(other, entry, *given), run(model, entry, *given), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,7 +128,9 @@ def test_entries_run_at_other_batch_sizes_and_treat_samples_alone(name):
         ]
         axes = [item.batch_axis for item in inputs(entry)]
         size = whole_batch[0].shape[axes[0]]
-        one_sample = [value.narrow(axis, 0, 1) for value, axis in zip(whole_batch, axes, strict=True)]
+        one_sample = [
+            value.narrow(axis, 0, 1) for value, axis in zip(whole_batch, axes, strict=True)
+        ]
         doubled_batch = [
             torch.cat([value.flip(axis), value], axis)
             for value, axis in zip(whole_batch, axes, strict=True)
