@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toolkit.core.entry import Entry, Input
+from toolkit.models._vision import Classifier, Size, side
 from toolkit.nn.residual import ResidualBlock
 
 
-class ResNet(nn.Module):
-    """Classify pictures by four stages of residual blocks; the stem keeps the resolution.
+class ResNet(Classifier):
+    """Classify pictures by four stages of residual blocks; a small stem keeps the resolution.
 
     Arguments:
         channels: Channels of a picture.
-        size: Height and width of the entries' example; any size from 8 works.
+        size: Height and width of the entries' example; any size from 8 works. `full` is ResNet-18
+            on colour pictures of 224x224, whose stem quarters the resolution, and then the other
+            arguments do not count.
         classes: Number of classes.
         width: Channels of the first stage, doubled by each later one (64 in ResNet-18).
         blocks: Residual blocks per stage.
@@ -27,22 +27,26 @@ class ResNet(nn.Module):
         Deep Residual Learning for Image Recognition, arXiv 1512.03385.
     """
 
-    family: ClassVar[str] = "classifier"
-
     def __init__(
         self,
         *,
         channels: int = 1,
-        size: int = 8,
+        size: Size = 8,
         classes: int = 10,
         width: int = 16,
         blocks: Sequence[int] = (2, 2, 2, 2),
     ) -> None:
-        super().__init__()
-        self.shape = (channels, size, size)
+        if size == "full":
+            channels, classes, width, blocks = 3, 1000, 64, (2, 2, 2, 2)
+        pixels = side(size, full=224)
+        super().__init__((channels, pixels, pixels))
         widths = [width * 2**stage for stage in range(len(blocks))]
+        kernel, stride = (7, 2) if size == "full" else (3, 1)
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            *([nn.MaxPool2d(3, 2, padding=1)] if size == "full" else []),
         )
         self.stages = nn.Sequential(
             *(
@@ -57,18 +61,6 @@ class ResNet(nn.Module):
         features = F.adaptive_avg_pool2d(self.stages(self.stem(x)), 1).flatten(1)
         logits: Tensor = self.head(features)
         return logits
-
-    def entries(self) -> list[Entry]:
-        """Return `forward`."""
-        example = torch.rand(4, *self.shape, generator=torch.Generator().manual_seed(0))
-        return [
-            Entry(
-                "forward",
-                inputs=[Input("x", example, dims=("batch", None, None, None))],
-                outputs=["logits"],
-                units={"logits": "accuracy"},
-            )
-        ]
 
 
 def _stage(before: int, after: int, *, count: int, stride: int) -> nn.Sequential:

@@ -26,6 +26,13 @@ def test_at_width_64_it_has_resnet_18s_parameters_apart_from_the_stem():
     assert total - stem == 11_689_512 - imagenet_stem
 
 
+def test_full_is_resnet_18():
+    with torch.device("meta"):
+        model = ResNet(size="full").eval()
+        assert model.stages(model.stem(torch.zeros(1, 3, 224, 224))).shape == (1, 512, 7, 7)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_689_512
+
+
 @pytest.mark.parametrize("size", [8, 28])
 def test_the_example_has_the_size_asked_for(size):
     model = ResNet(size=size, width=4).eval()
