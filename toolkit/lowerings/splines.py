@@ -81,6 +81,7 @@ class Splines:
         x[:2] = torch.tensor([[1.0, -1.0, 0.0], [-0.0, 1.5, -2.0]])
         widths, heights, places = draw(9, 3, 4), draw(9, 3, 4), draw(9, 3, 4).sigmoid()
         inner, ends = draw(9, 3, 3), draw(9, 3, 5)
+        tilts = draw(9, 3, 2)
         given = widths.softmax(-1), heights.softmax(-1), ends.exp()
         box = {"left": -2.0, "right": 1.5, "bottom": -1.0, "top": 3.0}
         exponential = {"parameters": "exp", "min_bin_width": 0.0, "right": math.pi}
@@ -105,6 +106,12 @@ class Splines:
                 names.piecewise_quadratic,
                 {"tails": "linear", **back},
                 (x, widths, inner),
+            ),
+            "cubic": (names.piecewise_cubic, box, (x, widths, heights, tilts)),
+            "cubic back": (
+                names.piecewise_cubic,
+                {"tails": "linear", "least_cubic": 1e-3, **back},
+                (x, widths, heights, tilts),
             ),
         }
         shared = Example(

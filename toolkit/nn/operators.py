@@ -65,6 +65,7 @@ OPERATORS: Mapping[str, Operator] = {
         Operator(splines.rational_linear, "RationalLinearSpline"),
         Operator(splines.piecewise_linear, "PiecewiseLinearSpline"),
         Operator(splines.piecewise_quadratic, "PiecewiseQuadraticSpline"),
+        Operator(splines.piecewise_cubic, "PiecewiseCubicSpline"),
     )
 }
 

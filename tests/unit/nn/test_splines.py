@@ -16,6 +16,7 @@ SIZES = {
     "rational_linear": (BINS, BINS, BINS + 1, BINS),
     "piecewise_linear": (BINS,),
     "piecewise_quadratic": (BINS, BINS + 1),
+    "piecewise_cubic": (BINS, BINS, 2),
 }
 
 
