@@ -32,7 +32,7 @@ def test_both_parts_hold_finite_tensors_of_equal_length(name, data):
     assert set(one.train) == set(one.test)
     for part in (one.train, one.test):
         assert {len(tensor) for tensor in part.values()} == {len(part["x"])}
-        assert part["x"].dtype == torch.float32
+        assert part["x"].dtype in (torch.float32, torch.int64)
         assert all(tensor.isfinite().all() for tensor in part.values())
         assert len(part["x"]) > 0
     assert one.train["x"].shape[1:] == one.test["x"].shape[1:]
