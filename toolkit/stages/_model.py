@@ -14,6 +14,7 @@ from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
 from toolkit.core.recipe import Recipe
 from toolkit.core.seed import seeded
+from toolkit.data import _places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,14 +118,15 @@ def load_data(recipe: Recipe) -> Data | None:
     """Load the recipe's data; `None` where it names none.
 
     Raises:
-        UsageError: There is no such data set, or an argument is wrong.
+        UsageError: There is no such data set or folder, or an argument is wrong.
+        MissingError: A package that reads it is not installed.
+        IntegrityError: A file of it is damaged.
     """
     name = recipe.data.name
     if not name:
         return None
-    data = call(
-        registry.datasets.load(name), recipe.data.arguments, where=f"[data] name = {name!r}"
-    )
+    target = _places.loader(name) or registry.datasets.load(name)
+    data = call(target, recipe.data.arguments, where=f"[data] name = {name!r}")
     if not isinstance(data, Data):
         raise UsageError(
             f"{name} gives a {type(data).__name__}, not a toolkit.core.protocols.Data",

@@ -17,6 +17,7 @@ from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
 from toolkit.core.recipe import Recipe
 from toolkit.core.registry import PACKAGE_ROOT
+from toolkit.data import _places
 
 STAGES = ("train", "export", "optimize", "build", "verify", "bench", "bundle", "report")
 
@@ -30,8 +31,8 @@ def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
     """Return the hash of all that a stage's result depends on.
 
     That is: what the stages it reads recorded, its sections of the recipe, the toolkit's own
-    source and that of the user's modules which the recipe names, the versions of what it calls
-    and, where it measures, the machine.
+    source and that of the user's modules which the recipe names, the files that its data come
+    from, the versions of what it calls and, where it measures, the machine.
     """
     module = stage_module(name)
     table = recipe.model_dump(mode="json")
@@ -42,6 +43,7 @@ def stage_key(name: str, recipe: Recipe, folder: RunFolder) -> str:
         {source: source_hash(source) for source in module.SOURCES},
         source_hash(f"stages/{name}.py"),
         _users_sources(recipe) if "model" in module.SECTIONS else {},
+        _users_data(recipe) if "data" in module.SECTIONS else "",
         machine.versions(*module.PACKAGES) if module.PACKAGES else {},
         [machine.processor(), os.cpu_count()] if module.MEASURES else [],
     )
@@ -63,6 +65,12 @@ def _users_sources(recipe: Recipe) -> dict[str, str]:
     named = (recipe.model.name, recipe.data.name, recipe.train.objective)
     modules = {name.partition(":")[0] for name in named if ":" in name}
     return {name: sha256(path) for name in sorted(modules) if (path := _file_of(name))}
+
+
+def _users_data(recipe: Recipe) -> str:
+    """Return what tells the files of a place that the recipe's data come from."""
+    name = recipe.data.name
+    return _places.fingerprint(name) if _places.loader(name) else ""
 
 
 def _file_of(module: str) -> Path | None:
