@@ -501,7 +501,10 @@ def _positive(raw: Tensor, parameters: str) -> Tensor:
     # ONNX has no log1p: what 1 + e rounds away is put back.
     small = torch.exp(-raw.abs())
     total = 1 + small
-    return raw.relu() + torch.log(total) + (small - (total - 1)) / total
+    # At zero the gradient of a maximum is a half, as that of softplus; that of a ReLU is none, and
+    # a network that starts at zero would stay there.
+    above = torch.maximum(raw, _bins.constant(0.0, raw))
+    return above + torch.log(total) + (small - (total - 1)) / total
 
 
 def _invert_bin(

@@ -56,3 +56,15 @@ def test_beyond_the_bound_nothing_moves(spline, inverse):
 def test_a_coupling_that_moves_all_or_nothing_is_refused(moved):
     with pytest.raises(UsageError, match="moves some"):
         SplineCoupling(Linear(4), moved, hidden=4, layers=1)
+
+
+@pytest.mark.parametrize("spline", [Linear(4), Quadratic(4), RationalQuadratic(4)])
+def test_a_fresh_coupling_can_learn_all_that_shapes_its_density(spline):
+    torch.manual_seed(0)
+    made = SplineCoupling(spline, MOVED, hidden=8, layers=1)
+    x = torch.rand(256, 5) ** 2
+    made(x)[1].mean().backward()
+    gradient = made.network[-1].bias.grad.reshape(2, spline.parameters)
+    # Equal densities make any widths the identity.
+    shaping = gradient[:, 4:] if isinstance(spline, Quadratic) else gradient
+    assert (shaping != 0).all()
