@@ -87,6 +87,31 @@ class Residual(nn.Module):
         return x + y, state
 
 
+class ChannelsFirst(nn.Module):
+    """Give a layer the sequence as `(batch, features, time)`, as convolutions take it.
+
+    Arguments:
+        layer: Maps `(batch, channels, time)` to the same, with other channels.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `(batch, time, channels)` of `(batch, time, features)`."""
+        y: Tensor = self.layer(x.transpose(1, 2))
+        return y.transpose(1, 2)
+
+    def init_state(self, batch: int, *size: int) -> State:
+        """Return the layer's state."""
+        return init_state(self.layer, batch, *size)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the layer's output at this position and its next state."""
+        return step(self.layer, x, state)
+
+
 class Shift(nn.Module):
     """Move a sequence one position on: position 0 gets a learned start, the last entry is dropped.
 

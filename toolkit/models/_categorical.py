@@ -1,0 +1,115 @@
+"""What autoregressive models of categories share: likelihood, entries and the plain samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from toolkit.core.entry import Entry, Input
+
+EXAMPLES = 3
+Network = Callable[[Tensor], Tensor]
+Size = Literal["given", "full"]
+
+
+def log_prob_of(logits: Tensor, category: Tensor, axis: int) -> Tensor:
+    """Return the log-probability of categories in nats, `(batch,)`.
+
+    Arguments:
+        logits: The categories' shape, with the levels as a further axis.
+        category: Integers, batch first.
+        axis: Axis of the levels in `logits`.
+    """
+    chosen = logits.log_softmax(axis).gather(axis, category.unsqueeze(axis))
+    return chosen.flatten(1).sum(1)
+
+
+def bernoulli_log_prob(logit: Tensor, x: Tensor) -> Tensor:
+    """Return the log-probability of zeros and ones in nats, `(batch,)`.
+
+    Arguments:
+        logit: Log-odds of a one, `(batch, features)`.
+        x: Zeros and ones, of the same shape.
+    """
+    return -F.binary_cross_entropy_with_logits(logit, x, reduction="none").sum(1)
+
+
+def nearest_level(x: Tensor, levels: int) -> Tensor:
+    """Return the level, int64, of pixel values from 0 to 1."""
+    return (x * (levels - 1)).round().clamp(0, levels - 1).long()
+
+
+def by_colour(logits: Tensor, colours: int) -> Tensor:
+    """Return `(batch, levels, colours, height, width)` of a head's channels.
+
+    Arguments:
+        logits: All levels of the first colour, then of the next,
+            `(batch, colours * levels, height, width)`.
+        colours: Number of colours.
+    """
+    shape = (logits.shape[0], colours, -1, *logits.shape[2:])
+    return logits.reshape(shape).transpose(1, 2)
+
+
+def density_entries(x: Input, **ranges: tuple[int, ...]) -> list[Entry]:
+    """Return `log_prob` and `logits` of an input, and the ranges of its dynamic dimensions."""
+    return [
+        Entry(name, call, [x], [name], units={name: "nats"}, ranges=ranges)
+        for name, call in (("log_prob", "log_prob"), ("logits", "forward"))
+    ]
+
+
+def drawn(shape: tuple[int, ...], levels: int) -> Tensor:
+    """Return repeatable uniform categories, int64 of a shape."""
+    return torch.randint(levels, shape, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def draw_sequence(network: Network, noise: Tensor, embed: Network) -> Tensor:
+    """Draw sequences by one whole forward pass per position: slow, and plainly right.
+
+    Arguments:
+        network: Inputs `(batch, time)` to logits `(batch, time, levels)`.
+        noise: Standard Gumbel noise `(time, batch, levels)`.
+        embed: Categories to the values that the network reads.
+
+    Returns:
+        Categories, int64 `(batch, time)`.
+    """
+    time, batch, _ = noise.shape
+    category = torch.zeros(batch, time, dtype=torch.int64, device=noise.device)
+    for position in range(time):
+        logits = network(embed(category))[:, position]
+        category[:, position] = (logits + noise[position]).argmax(1)
+    return category
+
+
+@torch.no_grad()
+def draw_picture(
+    network: Network, noise: Tensor, embed: Network, *, size: tuple[int, int, int]
+) -> Tensor:
+    """Draw pictures by one whole forward pass per colour of a pixel: slow, and plainly right.
+
+    Arguments:
+        network: Pictures `(batch, colours, height, width)` to logits
+            `(batch, levels, colours, height, width)`.
+        noise: Standard Gumbel noise `(height * width * colours, batch, levels)`; a pixel's
+            colours come one after the other.
+        embed: Levels to the values that the network reads.
+        size: Colours, height and width.
+
+    Returns:
+        Levels, int64 `(batch, colours, height, width)`.
+    """
+    colours, height, width = size
+    level = torch.zeros(noise.shape[1], *size, dtype=torch.int64, device=noise.device)
+    for position in range(height * width * colours):
+        pixel, colour = divmod(position, colours)
+        row, column = divmod(pixel, width)
+        logits = network(embed(level))[:, :, colour, row, column]
+        level[:, colour, row, column] = (logits + noise[position]).argmax(1)
+    return level

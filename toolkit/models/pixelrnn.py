@@ -1,0 +1,118 @@
+"""PixelRNN: an LSTM over a picture's diagonals, or over its rows, gives each pixel's law."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from toolkit.core.entry import Autoregressive, Entry, Input
+from toolkit.models import _categorical
+from toolkit.nn.masked import MaskedConv2d
+from toolkit.nn.recurrent import DiagonalLSTM, RowLSTM
+from toolkit.nn.stack import Residual, Stack
+
+CELLS = {"diagonal": DiagonalLSTM, "row": RowLSTM}
+
+
+class PixelRNN(nn.Module):
+    """Model pictures one pixel after the other, in raster order, and R, G, B within a pixel.
+
+    A picture holds `level / (levels - 1)`, so values from 0 to 1. With diagonals,
+    `h_ij` comes from `h_{i−1,j}` and `h_{i,j−1}`; with rows, from three pixels of the row above.
+
+    Arguments:
+        levels: Number of levels of a colour.
+        colours: Colours of a pixel: 1, or 3 for R, then G given R, then B given both.
+        height: Rows of a picture.
+        width: Columns of a picture.
+        hidden: Channels of the LSTMs; a multiple of the colours. Their residual path has twice
+            as many.
+        layers: Number of LSTM layers.
+        cells: `diagonal` or `row`.
+        first_kernel: Side of the first kernel.
+        size: `given` takes the other arguments; `full` takes the paper's 12 layers of 128 hidden
+            channels (126 with three colours).
+
+    References:
+        Pixel Recurrent Neural Networks, 2016, arXiv 1601.06759.
+    """
+
+    family: ClassVar[str] = "autoregressive"
+
+    def __init__(
+        self,
+        *,
+        levels: int = 17,
+        colours: int = 1,
+        height: int = 8,
+        width: int = 8,
+        hidden: int = 24,
+        layers: int = 2,
+        cells: Literal["diagonal", "row"] = "diagonal",
+        first_kernel: int = 7,
+        size: _categorical.Size = "given",
+    ) -> None:
+        super().__init__()
+        if size == "full":
+            hidden, layers = 128 - 128 % colours, 12
+        self.levels = levels
+        self.size = (colours, height, width)
+        channels, cell = 2 * hidden, CELLS[cells]
+        self.net = Stack(
+            MaskedConv2d("A", colours, channels, first_kernel, colours=colours),
+            *(
+                Residual(
+                    Stack(
+                        cell(channels, hidden, colours=colours),
+                        MaskedConv2d("B", hidden, channels, 1, colours=colours),
+                    )
+                )
+                for _ in range(layers)
+            ),
+            nn.ReLU(),
+            MaskedConv2d("B", channels, channels, 1, colours=colours),
+            nn.ReLU(),
+            MaskedConv2d("B", channels, colours * levels, 1, colours=colours),
+        )
+
+    def embed(self, level: Tensor) -> Tensor:
+        """Return the pixel values of levels."""
+        return level / (self.levels - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `(batch, levels, colours, height, width)` of pictures.
+
+        Arguments:
+            x: Pictures `(batch, colours, height, width)`.
+        """
+        return _categorical.by_colour(self.net(x), self.size[0])
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-probability of each picture in nats, `(batch,)`."""
+        return _categorical.log_prob_of(
+            self.forward(x), _categorical.nearest_level(x, self.levels), 1
+        )
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw pictures by one whole forward pass per colour of a pixel.
+
+        Arguments:
+            noise: Standard Gumbel noise `(height * width * colours, batch, levels)`.
+
+        Returns:
+            Levels, int64 `(batch, colours, height, width)`.
+        """
+        return _categorical.draw_picture(
+            self, noise, lambda level: self.embed(level.to(noise.dtype)), size=self.size
+        )
+
+    def entries(self) -> Sequence[Entry | Autoregressive]:
+        """Return `log_prob` and `logits` of a picture."""
+        example = self.embed(_categorical.drawn((_categorical.EXAMPLES, *self.size), self.levels))
+        x = Input("x", example, dims=("batch", None, None, None))
+        return _categorical.density_entries(x)
+
+
+model = PixelRNN
