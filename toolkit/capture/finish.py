@@ -26,6 +26,7 @@ RANDOM = (
     "RandomUniformLike",
 )
 _OWN = re.compile(r"toolkit/capture/|torch/(nn|fx|_)")
+_MULTIPLE = re.compile(r"(?P<factor>\d+)\*(?P<unit>[A-Za-z_]\w*)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 
 
@@ -90,6 +91,8 @@ def _name_dimensions(model: ir.Model, entry: Entry) -> None:
         for name, size in zip(item.dims, value.shape or (), strict=True):
             if name and isinstance(size, ir.SymbolicDim) and size.value:
                 names.setdefault(str(size.value), name)
+                if multiple := _MULTIPLE.fullmatch(str(size.value)):
+                    names.setdefault(multiple["unit"], f"{name}_by_{multiple['factor']}")
     for value in _values(model):
         if value.shape is None:
             continue
@@ -103,6 +106,8 @@ def _name_dimensions(model: ir.Model, entry: Entry) -> None:
 
 
 def _renamed(expression: str, names: dict[str, str]) -> str:
+    if expression in names:
+        return names[expression]
     return re.sub(r"[A-Za-z_]\w*", lambda word: names.get(word[0], word[0]), expression)
 
 

@@ -103,6 +103,18 @@ def test_a_dynamic_export_after_a_static_one_stays_dynamic(tmp_path: Path) -> No
     assert capture(model, entry(), tmp_path / "d.onnx").signature.inputs[0].dims == ("batch", 4)
 
 
+def test_a_dimension_of_a_multiple_keeps_its_name(tmp_path: Path) -> None:
+    whole = Entry(
+        "forward",
+        inputs=[Input("x", torch.zeros(2, 1, 8), ("batch", None, "time"))],
+        outputs=["y"],
+        ranges={"time": (4, 8, 32, 4)},
+    )
+    captured = capture(nn.AvgPool1d(2), whole, tmp_path / "m.onnx", strategies=["dynamo"])
+    assert captured.signature.inputs[0].dims == ("batch", 1, "time")
+    assert captured.signature.outputs[0].dims == ("batch", 1, "2*time_by_4")
+
+
 def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         capture(Airy(), entry(), tmp_path / "m.onnx")
