@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from toolkit.core.entry import Entry, Input
+from toolkit.core.errors import UsageError
+from toolkit.core.registry import nearest
 
 EXAMPLES = 3
+SIZES = ("given", "full")
 Network = Callable[[Tensor], Tensor]
-Size = Literal["given", "full"]
+
+
+def is_full(size: str) -> bool:
+    """Return whether a model takes its published dimensions instead of the given ones.
+
+    Raises:
+        UsageError: The size is no known one.
+    """
+    if size not in SIZES:
+        raise UsageError(
+            f"there is no size {size!r}", where="[model] size", next_step=nearest(size, [*SIZES])
+        )
+    return size == "full"
 
 
 def log_prob_of(logits: Tensor, category: Tensor, axis: int) -> Tensor:

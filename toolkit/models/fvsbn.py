@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.models import _categorical
@@ -35,7 +35,7 @@ class FVSBN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of zero and one, `(batch, features, 2)` of `(batch, features)`."""
         logit: Tensor = self.linear(x)
-        return torch.stack([torch.zeros_like(logit), logit], 2)
+        return F.pad(logit.unsqueeze(2), (1, 0))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-probability of each vector in nats, `(batch,)`."""

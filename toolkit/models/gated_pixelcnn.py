@@ -30,6 +30,9 @@ class GatedPixelCNN(nn.Module):
         size: `given` takes the other arguments; `full` takes the paper's 128 channels (126 with
             three colours), 14 layers of 5x5 behind a first one of 7x7.
 
+    Raises:
+        UsageError: The size is no known one.
+
     References:
         Conditional Image Generation with PixelCNN Decoders, 2016, arXiv 1606.05328.
     """
@@ -47,10 +50,10 @@ class GatedPixelCNN(nn.Module):
         layers: int = 3,
         first_kernel: int = 7,
         kernel: int = 3,
-        size: _categorical.Size = "given",
+        size: str = "given",
     ) -> None:
         super().__init__()
-        if size == "full":
+        if _categorical.is_full(size):
             channels, layers, first_kernel, kernel = 128 - 128 % colours, 14, 7, 5
         self.levels = levels
         self.size = (colours, height, width)

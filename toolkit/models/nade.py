@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.models import _categorical
@@ -21,23 +22,24 @@ class NADE(nn.Module):
         hidden: Number of hidden units.
         size: `given` takes the other arguments; `full` takes the paper's 500 hidden units.
 
+    Raises:
+        UsageError: The size is no known one.
+
     References:
         Neural Autoregressive Distribution Estimation, 2016, arXiv 1605.02226, section 2.
     """
 
     family: ClassVar[str] = "autoregressive"
 
-    def __init__(
-        self, *, features: int = 64, hidden: int = 64, size: _categorical.Size = "given"
-    ) -> None:
+    def __init__(self, *, features: int = 64, hidden: int = 64, size: str = "given") -> None:
         super().__init__()
         self.features = features
-        self.layer = NADELayer(features, 500 if size == "full" else hidden)
+        self.layer = NADELayer(features, 500 if _categorical.is_full(size) else hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of zero and one, `(batch, features, 2)` of `(batch, features)`."""
         logit: Tensor = self.layer(x)
-        return torch.stack([torch.zeros_like(logit), logit], 2)
+        return F.pad(logit.unsqueeze(2), (1, 0))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-probability of each vector in nats, `(batch,)`."""

@@ -35,6 +35,9 @@ class PixelRNN(nn.Module):
         size: `given` takes the other arguments; `full` takes the paper's 12 layers of 128 hidden
             channels (126 with three colours).
 
+    Raises:
+        UsageError: The size is no known one.
+
     References:
         Pixel Recurrent Neural Networks, 2016, arXiv 1601.06759.
     """
@@ -52,10 +55,10 @@ class PixelRNN(nn.Module):
         layers: int = 2,
         cells: Literal["diagonal", "row"] = "diagonal",
         first_kernel: int = 7,
-        size: _categorical.Size = "given",
+        size: str = "given",
     ) -> None:
         super().__init__()
-        if size == "full":
+        if _categorical.is_full(size):
             hidden, layers = 128 - 128 % colours, 12
         self.levels = levels
         self.size = (colours, height, width)

@@ -27,6 +27,9 @@ class Transformer(nn.Module):
         size: `given` takes the other arguments; `full` takes GPT-2's 768 features, 12 heads,
             12 layers and 1,024 positions.
 
+    Raises:
+        UsageError: The size is no known one.
+
     References:
         Attention Is All You Need, 2017, arXiv 1706.03762; Language Models are Unsupervised
         Multitask Learners, 2019 (GPT-2).
@@ -44,10 +47,10 @@ class Transformer(nn.Module):
         heads: int = 4,
         layers: int = 2,
         window: int = 0,
-        size: _categorical.Size = "given",
+        size: str = "given",
     ) -> None:
         super().__init__()
-        if size == "full":
+        if _categorical.is_full(size):
             features, heads, layers, longest = 768, 12, 12, 1024
         self.levels, self.length, self.longest = levels, length, longest
         self.net = Stack(

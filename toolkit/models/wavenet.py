@@ -30,6 +30,9 @@ class WaveNet(nn.Module):
             3 cycles of 10 layers (dilations up to 512, as in the paper; its widths are not
             published, these are the usual ones).
 
+    Raises:
+        UsageError: The size is no known one.
+
     References:
         WaveNet: A Generative Model for Raw Audio, 2016, arXiv 1609.03499.
     """
@@ -45,10 +48,10 @@ class WaveNet(nn.Module):
         skip_channels: int = 32,
         layers: int = 6,
         cycles: int = 1,
-        size: _categorical.Size = "given",
+        size: str = "given",
     ) -> None:
         super().__init__()
-        if size == "full":
+        if _categorical.is_full(size):
             channels, skip_channels, layers, cycles = 32, 256, 10, 3
         self.levels, self.length = levels, length
         dilations = [2**layer for layer in range(layers)] * cycles

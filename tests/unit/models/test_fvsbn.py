@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.fvsbn import FVSBN
+from toolkit.stages import train
 
 
 def fvsbn(features: int = 12) -> FVSBN:
@@ -42,3 +46,9 @@ def test_a_parallel_pass_gives_the_samples_back():
     noise = torch.randn(12, 5, 2, dtype=torch.float64)
     bits = model.sample(noise)
     assert torch.equal((model(bits.double()) + noise.transpose(0, 1)).argmax(2), bits)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("fvsbn"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 0.44

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models import _categorical
 from toolkit.models.nade import NADE
+from toolkit.stages import train
 
 
 class Elements(TorchDispatchMode):
@@ -73,3 +77,14 @@ def test_probabilities_of_all_vectors_add_up_to_one():
 
 def test_the_full_size_has_the_papers_hidden_units():
     assert NADE(features=784, size="full").layer.read.shape == (784, 500)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("nade"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 0.435
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UsageError, match="full"):
+        NADE(size="ful")

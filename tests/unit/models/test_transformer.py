@@ -6,8 +6,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.transformer import Transformer
 from toolkit.nn.stack import init_state, step
+from toolkit.stages import train
 
 aten = torch.ops.aten
 
@@ -85,3 +88,14 @@ def test_a_parallel_pass_gives_the_samples_back():
 def test_features_that_heads_cannot_share_are_refused():
     with pytest.raises(UsageError, match="heads"):
         transformer(features=9)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("transformer"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 3.25
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UsageError, match="full"):
+        Transformer(size="ful")

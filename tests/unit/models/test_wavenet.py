@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.wavenet import WaveNet
 from toolkit.nn.stack import init_state, step
+from toolkit.stages import train
 
 
 def wavenet(**arguments) -> WaveNet:
@@ -74,3 +78,14 @@ def test_the_full_size_has_three_cycles_up_to_512():
     assert [layer.conv.dilation[0] for layer in model.gated.layers][:10] == [
         2**number for number in range(10)
     ]
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("wavenet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 2.8
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UsageError, match="full"):
+        WaveNet(size="ful")
