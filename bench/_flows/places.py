@@ -19,7 +19,7 @@ from toolkit.core.entry import Autoregressive, Entry
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import adapters
 from toolkit.core.seed import seeded
-from toolkit.stages._entries import declared_entries, plain_entry
+from toolkit.stages._entries import declared_entries, plain_entries
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def as_written(place: Place) -> tuple[nn.Module, Entry]:
     """
     model = _model(place)
     entry = next(item for item in _entries(place, model) if item.name == place.entry)
-    entry = plain_entry(model, entry)
+    (entry,) = plain_entries(model, [entry])
     return model, replace(entry, call=entry.reference or entry.call)
 
 

@@ -128,7 +128,7 @@ PLANTED: dict[str, list[tuple[str, str, list[Fault]]]] = {
     ],
     "batch": [("realnvp", "log_prob", [spoil(wrong_at_seven)])],
     "bin_edges": [("realnvp", "log_prob", EDGES), ("realnvp", "inverse", EDGES)],
-    "causality": [("pixelcnn", "logits", [spoil(leaking), spoil(blind)])],
+    "causality": [("pixelcnn", "sample.logits", [spoil(leaking), spoil(blind)])],
     "dynamic": [("realnvp", "log_prob", [static_file])],
     "finite": [("realnvp", "log_prob", [spoil(one_nan)])],
     "integral": [("realnvp", "log_prob", [spoil(shifted), spoil(one_nan)])],
@@ -210,7 +210,7 @@ def test_a_budget_replaces_the_formula(subject_of) -> None:
 
 
 def test_every_batch_size_runs_whole_even_where_the_case_is_smaller(subject_of) -> None:
-    subject = subject_of("pixelcnn", "sample")
+    subject = subject_of("pixelcnn", "sample.generate")
     seen = []
 
     def run(feeds: dict) -> dict:

@@ -40,15 +40,15 @@ class Causality:
         if declared is None:
             return []
         item = source.entry.inputs[0]
-        sampler = source.entry.name == declared.name
-        axes = (0,) if sampler else _position_axes(declared)
+        sampler = source.entry.name == declared.parts[0]
+        axes = (0,) if sampler else declared.position_axes
         sizes = [item.shape[axis] for axis in axes]
         chosen = np.unique(np.linspace(0, math.prod(sizes) - 1, POSITIONS).astype(int))
         first = chosen + (0 if declared.predicts == "this" and not sampler else 1)
         inputs = {item.name: _perturbed(source, item, axes, first)}
         case = source.answer(NAME, "perturbed", inputs)
         output = next(iter(case.oracle.values()))
-        shown = (output.ndim - 2, output.ndim - 1) if declared.order == "raster" else (1,)
+        shown = _shown(declared, output.ndim, sampler=sampler)
         return [dataclasses.replace(case, extra={"protected": _protected(output, shown, chosen)})]
 
     def judge(self, subject: Subject) -> Finding | None:
@@ -76,15 +76,19 @@ def _declared(source: Source) -> Autoregressive | None:
     entries = source.model.entries() if hasattr(source.model, "entries") else []  # type: ignore[operator]
     for entry in entries:
         if isinstance(entry, Autoregressive) and (
-            entry.name == source.entry.name or entry.call == source.entry.call
+            source.entry.name == entry.parts[0] or entry.call == source.entry.call
         ):
             return entry
     return None
 
 
-def _position_axes(declared: Autoregressive) -> tuple[int, ...]:
-    rank = len(declared.input.shape)
-    return (rank - 2, rank - 1) if declared.order == "raster" else (1,)
+def _shown(declared: Autoregressive, rank: int, *, sampler: bool) -> tuple[int, ...]:
+    """Return the axes of an output of some rank that hold positions."""
+    axes = declared.position_axes
+    if sampler:
+        return axes if declared.numbers == 1 else tuple(range(1, 1 + len(axes)))
+    others = [axis for axis in range(1, rank) if axis != declared.levels_axis % rank]
+    return tuple(others[-len(axes) :])
 
 
 def _perturbed(source: Source, item: Input, axes: tuple[int, ...], first: np.ndarray) -> Tensor:

@@ -159,15 +159,22 @@ class Entry:
 class Autoregressive:
     """How a parallel causal network becomes a sampler.
 
+    Three entries come of it: `<name>.generate` (noise in, categories out, one graph),
+    `<name>.step` (one position, states in and out; for `order="time"`) and `<name>.logits`
+    (the parallel network). What is sampled has the input's layout where each position is one
+    number, so that `embed` of it is the network's input.
+
     Arguments:
-        name: Name of the entry.
+        name: Name of the entries.
         call: `x -> logits`, causal along `order`.
-        input: The network's input, with its example.
+        input: The network's input, with its example; along `order="time"` the example has the
+            greatest length, and the axis is called `time` in its `dims`.
         order: `raster` (rows of a picture) or `time`.
         levels: Number of categories.
         levels_axis: Axis of the logits that holds the categories.
-        embed: Sampled category to the value that is fed back.
+        embed: Sampled category to the value that is fed back; `None` feeds the category itself.
         predicts: `this`: logits at i are for x_i; `next`: for x_{i+1}.
+        start: Category before the first position, where the logits are for the next one.
         channel_order: Order in which colour channels depend on each other.
         context: Conditioning inputs.
         prefix: Whether a given beginning is an input.
@@ -183,8 +190,40 @@ class Autoregressive:
     levels_axis: int = 1
     embed: Callable[[Any], Any] | None = None
     predicts: Literal["this", "next"] = "this"
+    start: int = 0
     channel_order: tuple[int, ...] | None = None
     context: Sequence[Input] = ()
     prefix: bool = False
     controls: bool = False
     head: Literal["", "gaussian", "logistic_mixture"] = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the entries that come of it."""
+        return tuple(f"{self.name}.{part}" for part in ("generate", "step", "logits"))
+
+    @property
+    def position_axes(self) -> tuple[int, ...]:
+        """Axes of the input that hold positions, in raster order.
+
+        Raises:
+            UsageError: Which axis is time cannot be told.
+        """
+        rank = len(self.input.shape)
+        if self.order == "raster":
+            return (rank - 2, rank - 1)
+        if "time" in self.input.dims:
+            return (self.input.dims.index("time"),)
+        if rank == 2:
+            return (1,)
+        raise UsageError(
+            f"no axis of the input {self.input.name!r} is called time",
+            where=f"Autoregressive({self.name!r}, …), dims {list(self.input.dims)}",
+            next_step="name it: dims=('batch', None, 'time')",
+        )
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of the input one position holds."""
+        axes = {*self.position_axes, self.input.batch_axis}
+        return math.prod(size for axis, size in enumerate(self.input.shape) if axis not in axes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from toolkit.core.case import Case
-from toolkit.core.entry import Entry
+from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.core.outcome import Finding
 from toolkit.core.signature import Signature
 
@@ -214,8 +214,31 @@ class Device(Protocol):
 class Schedule(Protocol):
     """A file of `schedules/`: one layout of an autoregressive sampler."""
 
-    def __call__(self, model: nn.Module) -> nn.Module:
-        """Return a module `noise -> samples` whose graph evaluates the model incrementally."""
+    def __call__(self, model: nn.Module, sampler: Autoregressive) -> Scheduled:
+        """Return the layout of a model's sampler.
+
+        Raises:
+            ExportError: The model is outside the class that the layout takes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A sampler laid out by a schedule.
+
+    Arguments:
+        generate: Module `(noise, *context) -> samples` that evaluates the model incrementally.
+        step: Module of one position, states in and out; `None` where the layout has none.
+        inputs: Inputs of `step`.
+        outputs: Names of the outputs of `step`.
+        lengths: Least and greatest number of positions; `None` for a fixed number.
+    """
+
+    generate: nn.Module
+    step: nn.Module | None = None
+    inputs: Sequence[Input] = ()
+    outputs: Sequence[str] = ()
+    lengths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

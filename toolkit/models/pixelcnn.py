@@ -93,7 +93,7 @@ class PixelCNN(nn.Module):
         return levels
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a picture, and how a picture is sampled."""
+        """Return `log_prob` of a picture, and how a picture is sampled."""
         drawn = torch.randint(
             self.levels,
             (2, 1, self.height, self.width),
@@ -102,7 +102,6 @@ class PixelCNN(nn.Module):
         x = Input("x", self.embed(drawn), dims=("batch", None, None, None))
         return [
             Entry("log_prob", "log_prob", [x], ["log_prob"], units={"log_prob": "nats"}),
-            Entry("logits", "forward", [x], ["logits"], units={"logits": "nats"}),
             Autoregressive(
                 "sample",
                 call="forward",

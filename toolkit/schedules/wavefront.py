@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import ExportError
+from toolkit.core.protocols import Scheduled
 from toolkit.nn.masked import CausalLayer, Tap
 from toolkit.schedules._pieces import History, PixelLayer
 from toolkit.schedules._stack import causal_stack
@@ -115,13 +118,19 @@ class Wavefront(nn.Module):
         return [history for history in self.histories if isinstance(history, History)]
 
 
-def schedule(model: nn.Module) -> nn.Module:
+def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     """Return the sampler `noise -> levels` of a causal stack as one loop over wavefronts.
 
     Raises:
-        ExportError: The model is no causal stack.
+        ExportError: The model is no causal stack, or the sampler draws no picture.
     """
-    return Wavefront(model)
+    if sampler.order != "raster" or sampler.predicts != "this":
+        raise ExportError(
+            "a wavefront runs over pictures whose logits are for their own pixel",
+            where=f"order {sampler.order!r}, predicts {sampler.predicts!r}",
+            next_step="scan lays out sequences",
+        )
+    return Scheduled(Wavefront(model))
 
 
 def _run(step: Step, states: list[Tensor], inputs: list[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from toolkit.capture.causal.network import exact_samples
 from toolkit.checks._draw import law, like
 from toolkit.core import registry
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.core.errors import ExportError, UsageError
+from toolkit.core.protocols import Scheduled
 from toolkit.core.recipe import Recipe
 
 EXAMPLES = 3
 # Options of a sampler that every schedule would have to heed, and what they are when not given.
 UNSCHEDULED = {
-    "predicts": "this",
     "channel_order": None,
     "prefix": False,
     "controls": False,
@@ -39,15 +41,28 @@ def entries_of(model: nn.Module, recipe: Recipe) -> list[Entry]:
     if recipe.export.inputs:
         inputs = [_with_example(Input.parse(spec)) for spec in recipe.export.inputs]
         return [Entry(name, call=name, inputs=inputs) for name in wanted or ["forward"]]
-    known = {entry.name: entry for entry in declared_entries(model)}
-    missing = [name for name in wanted if name not in known]
+    declared = declared_entries(model)
+    if not wanted:
+        return plain_entries(model, declared)
+    offered = {name: entry for entry in declared for name in (entry.name, *_parts(entry))}
+    missing = [name for name in wanted if name not in offered]
     if missing:
         raise UsageError(
             f"the model has no entry {missing[0]!r}",
             where="[export] entries",
-            next_step=registry.nearest(missing[0], list(known)),
+            next_step=registry.nearest(missing[0], list(offered)),
         )
-    return [plain_entry(model, known[name]) for name in wanted or known]
+    asked = [entry for entry in declared if {entry.name, *_parts(entry)} & set(wanted)]
+    return [
+        plain
+        for entry in asked
+        for plain in plain_entries(model, [entry])
+        if plain.name in wanted or entry.name in wanted
+    ]
+
+
+def _parts(entry: Entry | Autoregressive) -> tuple[str, ...]:
+    return entry.parts if isinstance(entry, Autoregressive) else ()
 
 
 def declared_entries(model: nn.Module) -> Sequence[Entry | Autoregressive]:
@@ -71,66 +86,148 @@ def declared_entries(model: nn.Module) -> Sequence[Entry | Autoregressive]:
     )
 
 
-def plain_entry(model: nn.Module, entry: Entry | Autoregressive) -> Entry:
-    """Return an entry as it is, or a sampler as the entry that its schedule gives.
+def plain_entries(model: nn.Module, entries: Sequence[Entry | Autoregressive]) -> list[Entry]:
+    """Return entries as they are, and samplers as the entries that a schedule gives.
+
+    Raises:
+        UsageError: A sampler asks for an option that no schedule takes.
+        ExportError: No schedule fits the model; every reason is in the message.
+    """
+    plain: list[Entry] = []
+    for entry in entries:
+        plain += [entry] if isinstance(entry, Entry) else sampler_entries(model, entry)
+    return plain
+
+
+def sampler_entries(model: nn.Module, sampler: Autoregressive) -> list[Entry]:
+    """Return the entries of a sampler by the first schedule that takes the model.
 
     Raises:
         UsageError: The sampler asks for an option that no schedule takes.
         ExportError: No schedule fits the model; every reason is in the message.
     """
-    if isinstance(entry, Entry):
-        return entry
-    if refused := [name for name, plain in UNSCHEDULED.items() if getattr(entry, name) != plain]:
+    if refused := [name for name, plain in UNSCHEDULED.items() if getattr(sampler, name) != plain]:
         raise UsageError(
             f"no schedule takes the option {refused[0]!r} yet",
-            where=f"Autoregressive({entry.name!r}, …)",
+            where=f"Autoregressive({sampler.name!r}, …)",
             next_step=f"leave out {', '.join(refused)}",
         )
     reasons = []
-    for name in registry.schedules.names():
+    for name in sorted(registry.schedules.names(), key=_preference):
         try:
-            return _sampler(model, entry, registry.schedules.load(name)(model))
+            scheduled = registry.schedules.load(name)(model, sampler)
         except ExportError as error:
-            reasons.append(f"{name}: {error.what}")
+            reasons.append(f"{name}: {error.what}" + (f" ({error.where})" if error.where else ""))
+            continue
+        return _entries(sampler, scheduled)
     raise ExportError(
-        f"no schedule fits the sampler {entry.name!r}",
+        f"no schedule fits the sampler {sampler.name!r}",
         where="; ".join(reasons),
-        next_step="write the network from causal layers, or add toolkit/schedules/<layout>.py",
+        next_step="make the network causal along its order, or add toolkit/schedules/<layout>.py",
     )
 
 
-class Scheduled(nn.Module):
+# Layouts for few networks come before those for many: they are the faster ones.
+PREFERRED = ("wavefront",)
+
+
+def _preference(name: str) -> tuple[bool, str]:
+    return name not in PREFERRED, name
+
+
+def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
+    """Return `generate`, `step` where the layout has one, and `logits`."""
+    generate, step, logits = sampler.parts
+    axes = sampler.position_axes
+    positions = math.prod(sampler.input.shape[axis] for axis in axes)
+    noise = Input(
+        "noise",
+        law("gumbel", (positions, EXAMPLES, sampler.levels), torch.Generator().manual_seed(0)),
+        dims=("time" if scheduled.lengths else None, "batch", None),
+        kind="noise",
+        law="gumbel",
+    )
+    ranges = {}
+    if scheduled.lengths:
+        low, high = scheduled.lengths
+        ranges = {"time": (low, max(low, high // 2), high)}
+    found = [
+        Entry(
+            generate,
+            call=OfSchedule(scheduled.generate),
+            inputs=[noise, *sampler.context],
+            outputs=["x"],
+            reference=Exact(sampler, scheduled.generate),
+            units={"x": "index"},
+            ranges=ranges,
+        )
+    ]
+    if scheduled.step is not None:
+        found.append(
+            Entry(
+                step,
+                call=OfSchedule(scheduled.step),
+                inputs=scheduled.inputs,
+                outputs=scheduled.outputs,
+                units={"logits": "nats"},
+            )
+        )
+    found.append(
+        Entry(
+            logits,
+            call=sampler.call,
+            inputs=[sampler.input, *sampler.context],
+            outputs=["logits"],
+            units={"logits": "nats"},
+        )
+    )
+    return found
+
+
+class OfSchedule(nn.Module):
     """A schedule's module in the place of an entry's call."""
 
     def __init__(self, schedule: nn.Module) -> None:
         super().__init__()
         self.schedule = schedule
+        self._double: list[nn.Module] = []
 
     def forward(self, _: nn.Module, *tensors: torch.Tensor) -> Any:
-        """Run the schedule; the model is not needed."""
-        return self.schedule(*tensors)
+        """Run the schedule; the model is not needed. In a float64 world it runs in float64."""
+        if torch.get_default_dtype() is not torch.float64:
+            return self.schedule(*tensors)
+        if not self._double:
+            self._double.append(copy.deepcopy(self.schedule).double())
+        return self._double[0](*tensors)
 
 
-def _sampler(model: nn.Module, entry: Autoregressive, schedule: nn.Module) -> Entry:
-    axes = slice(-2, None) if entry.order == "raster" else slice(1, 2)
-    positions = math.prod(entry.input.shape[axes])
-    draws = torch.Generator().manual_seed(0)
-    noise = Input(
-        "noise",
-        law("gumbel", (positions, EXAMPLES, entry.levels), draws),
-        dims=(None, "batch", None),
-        kind="noise",
-        law="gumbel",
-    )
-    reference = entry.name if callable(getattr(model, entry.name, None)) else None
-    return Entry(
-        entry.name,
-        call=Scheduled(schedule),
-        inputs=[noise, *entry.context],
-        outputs=["x"],
-        reference=reference,
-        units={"x": "index"},
-    )
+class Exact:
+    """The samples that the whole network confirms: its own choice at every position.
+
+    Such a sequence is the only one: its first category depends on nothing, and every other one on
+    those before it. So drawing position by position with the whole network gives the same, at a
+    whole forward per position. Here a schedule's samples are the first guess; each round with the
+    whole network mends at least one more position, and none is needed where the guess is right.
+
+    Arguments:
+        sampler: What is sampled.
+        guess: The schedule's module.
+
+    References:
+        Accelerating Feedforward Computation via Parallel Nonlinear Equation Solving, 2021,
+        arXiv 2002.03629.
+    """
+
+    def __init__(self, sampler: Autoregressive, guess: nn.Module) -> None:
+        self.sampler, self.guess = sampler, OfSchedule(guess)
+
+    @torch.no_grad()
+    def __call__(
+        self, model: nn.Module, noise: torch.Tensor, *context: torch.Tensor
+    ) -> torch.Tensor:
+        """Return categories in the layout of `generate`."""
+        guess = self.guess(model, noise, *context)
+        return exact_samples(model, self.sampler, noise, context, guess)
 
 
 def _with_example(item: Input) -> Input:

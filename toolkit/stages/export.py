@@ -290,14 +290,14 @@ def export(
         UsageError: A setting is unknown, or the folder cannot be written.
     """
     from toolkit.core.recipe import parse_recipe
-    from toolkit.stages._entries import plain_entry
+    from toolkit.stages._entries import plain_entries
     from toolkit.stages._record import record_stage
 
     run_folder = RunFolder(Path(folder))
     recipe = parse_recipe(
         {"name": run_folder.name, "export": settings}, where="toolkit.export(...)"
     )
-    plain = [plain_entry(model, entry) for entry in entries]
+    plain = plain_entries(model, entries)
     with run_folder.locked():
         results = export_entries(model, plain, run_folder, recipe, data=data)
         outcome = summary(results, run_folder)

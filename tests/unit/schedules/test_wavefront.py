@@ -6,7 +6,7 @@ from torch import nn
 
 from toolkit.models.pixelcnn import PixelCNN
 from toolkit.nn.masked import CausalLayer, MaskedConv2d
-from toolkit.schedules.wavefront import schedule
+from toolkit.schedules.wavefront import Wavefront
 
 
 class Uneven(nn.Module):
@@ -48,14 +48,14 @@ def test_a_stack_of_uneven_layers_draws_the_same(seed):
     torch.manual_seed(seed)
     stack = Uneven().eval()
     noise = gumbel(35, 4, 3, seed=seed)
-    assert torch.equal(schedule(stack)(noise), stack.sample(noise))
+    assert torch.equal(Wavefront(stack)(noise), stack.sample(noise))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("order", ["double then schedule", "schedule then double"])
 def test_draws_the_same_in_float64(model, order):
     plain = copy.deepcopy(model).double()
-    sampler = schedule(plain) if order.startswith("double") else schedule(model).double()
+    sampler = Wavefront(plain) if order.startswith("double") else Wavefront(model).double()
     noise = gumbel(36, 4, 5).double()
     assert torch.equal(sampler(noise), plain.sample(noise))
 
@@ -63,16 +63,16 @@ def test_draws_the_same_in_float64(model, order):
 @torch.no_grad()
 def test_one_forward_pass_gives_every_index_back(model):
     noise = gumbel(36, 16, 5)
-    levels = schedule(model)(noise)
+    levels = Wavefront(model)(noise)
     shifted = noise.reshape(6, 6, 16, 5).permute(2, 3, 0, 1)
     logits = model(model.embed(levels))
     assert torch.equal((logits + shifted).argmax(1, keepdim=True), levels)
 
 
 def test_shares_no_tensor_with_the_model(model):
-    own = {tensor.data_ptr() for tensor in schedule(model).state_dict().values()}
+    own = {tensor.data_ptr() for tensor in Wavefront(model).state_dict().values()}
     assert own.isdisjoint(tensor.data_ptr() for tensor in model.state_dict().values())
 
 
 def test_needs_no_gradient():
-    assert not [p for p in schedule(Uneven()).parameters() if p.requires_grad]
+    assert not [p for p in Wavefront(Uneven()).parameters() if p.requires_grad]

@@ -1,0 +1,103 @@
+"""Every past tap of every convolution of one shape, in one ring buffer and one product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, fx
+
+from toolkit.capture.causal.lane import Column, Lane
+from toolkit.capture.causal.plan import Bank, Past
+
+if TYPE_CHECKING:
+    from toolkit.capture.causal.walk import Walk
+
+
+class Banks:
+    """The past terms of one walk.
+
+    Arguments:
+        walk: The walk.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        self.walk = walk
+        self.lanes: dict[fx.Node, Lane] = {}
+        self.terms: dict[fx.Node, Tensor] = {}
+
+    def past(
+        self,
+        node: fx.Node,
+        lane: Lane,
+        lags: Sequence[int],
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Column:
+        """Reserve the past term of a convolution and return what gives it, `(batch, out)`.
+
+        Arguments:
+            node: The convolution.
+            lane: Its input.
+            lags: Above zero, the furthest first.
+            weight: `(out, channels, lags)`.
+            bias: `(out,)`.
+        """
+        plan = self.walk.plan
+        self.lanes[node] = lane
+        if not self.walk.frozen:
+            flat = weight.permute(2, 1, 0).flatten(0, 1).clone()
+            offset = weight.new_zeros(len(weight)) if bias is None else bias
+            queue = self.walk.queue_before(lane, max(lags)).movedim(lane.axis, 0)
+            plan.pasts[node] = Past(lane, tuple(lags), flat, offset, queue)
+        self.walk.following[term_key(node)] = lane.column
+        return lambda: self._term(node)
+
+    def pushes(self) -> dict[str, Callable[[], Tensor]]:
+        """Return, per bank, what gives its next state."""
+        return {bank.key: self._push(bank) for bank in self.walk.plan.banks}
+
+    def _term(self, node: fx.Node) -> Tensor:
+        bank = self.walk.plan.bank_of(node)
+        if bank is None:
+            past = self.walk.plan.pasts[node]
+            # Asking for it records that the term is read.
+            noted = self.walk.current[term_key(node)] if self.walk.frozen else None
+            blank = past.weight.new_zeros(past.queue.shape[1], past.weight.shape[1])
+            return blank if noted is None else noted
+        if node not in self.terms:
+            self._compute(bank)
+        return self.terms[node]
+
+    def _compute(self, bank: Bank) -> None:
+        rows, (count, per) = self.walk.current[bank.key], bank.lags.shape
+        if not (bank.once or bank.shifts):
+            now = self.walk.now()
+            places = bank.start[:, None] + (now - bank.lags) % bank.size[:, None]
+            rows = rows.index_select(0, places.flatten())
+        batch, channels = rows.shape[1:]
+        if per > 1:
+            rows = rows.view(count, per, batch, channels).transpose(1, 2)
+            rows = rows.reshape(count, batch, per * channels)
+        terms = (rows @ bank.weight + bank.bias).transpose(0, 1).reshape(batch, -1)
+        width = terms.shape[1] // count
+        self.terms.update(zip(bank.nodes, torch.split(terms, width, 1), strict=True))
+
+    def _push(self, bank: Bank) -> Callable[[], Tensor]:
+        def push() -> Tensor:
+            columns = [self.lanes[node].column() for node in bank.nodes]
+            newest = torch.cat(columns).view(len(columns), *columns[0].shape)
+            if bank.once:
+                return newest
+            state: Tensor = self.walk.current[bank.key]
+            if bank.shifts:
+                return torch.cat([state[1:], newest])
+            return state.index_put((bank.start + self.walk.now() % bank.size,), newest)
+
+        return push
+
+
+def term_key(node: fx.Node) -> str:
+    """Return the key under which discovery notes that a past term is read."""
+    return f"past:{node.name}"

@@ -1,0 +1,138 @@
+"""From a declared sampler to the traced step, sampler body and prologue of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.capture.causal.body import BATCHES, Body, body
+from toolkit.capture.causal.incremental import Incremental
+from toolkit.capture.causal.network import Network, embedded
+from toolkit.capture.causal.program import blank, capture, double_by_default
+from toolkit.core.entry import Autoregressive, Input
+from toolkit.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The step of a network along time, in pieces with a free batch.
+
+    Arguments:
+        length: Longest sequence.
+        predicts: Of which position the logits speak: `this` or `next`.
+        prologue: Context to known sequences, known values and first states.
+        step: Column, time, states, entries and values to logits and states.
+        draw: The same with noise first: to category, column and states.
+        tables: How many known sequences there are.
+        wholes: How many known values there are.
+        column: The input's column at a batch of 1.
+    """
+
+    length: int
+    predicts: str
+    prologue: Body
+    step: Body
+    draw: Body
+    tables: int
+    wholes: int
+    column: Tensor
+
+    @property
+    def states(self) -> int:
+        """How many states are carried."""
+        return len(self.prologue.outputs) - self.tables - self.wholes
+
+
+def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
+    """Derive the step of a causal network along time.
+
+    Arguments:
+        model: The model in evaluation mode; it is left as it is.
+        sampler: What is sampled, and how the network is called.
+
+    Raises:
+        Refusal: The network is not causal, or holds an operator that no rule follows.
+        UsageError: The declaration does not fit the network.
+    """
+    network = Network(model, sampler).eval()
+    (axis,) = sampler.position_axes
+    made: dict[int, Incremental] = {}
+
+    def at(batch: int) -> Incremental:
+        if batch not in made:
+            inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
+            made[batch] = Incremental(capture(network, inputs), axis)
+        return made[batch]
+
+    def step(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
+        return at(batch).step, example(at(batch))
+
+    def draw(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
+        inc = at(batch)
+        noise = torch.zeros(batch, sampler.levels, dtype=torch.float64)
+        return drawing(inc, sampler), [noise, *example(inc)]
+
+    def prologue(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
+        inc = at(batch)
+        return inc.known, [blank(node) for node in inc.program.inputs[1:]]
+
+    inc = at(BATCHES[0])
+    at(BATCHES[1])
+    with double_by_default():
+        return Derived(
+            length=inc.length,
+            predicts=inc.predicts,
+            prologue=body(prologue, "the prologue"),
+            step=body(step, "the step"),
+            draw=body(draw, "the sampler's step"),
+            tables=inc.tables,
+            wholes=inc.wholes,
+            column=inc.blank_column()[:1],
+        )
+
+
+def drawing(inc: Incremental, sampler: Autoregressive) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the sampler's step: noise `(batch, levels)`, then the step's arguments."""
+
+    def draw(noise: Tensor, x: Tensor, time: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
+            level = (logits + noise).argmax(-1)
+            return level, embedded(sampler, level, x)
+
+        return inc.draw(choose, x, time, *rest)
+
+    return draw
+
+
+def example(inc: Incremental) -> list[Tensor]:
+    """Return example arguments of a step."""
+    blanks = [blank(node) for node in inc.program.inputs[1:]]
+    given = inc.known(*blanks)
+    known, states = given[: inc.tables + inc.wholes], given[inc.tables + inc.wholes :]
+    entries = [table[0].clone() for table in known[: inc.tables]]
+    time = torch.zeros((), dtype=torch.int64)
+    return [inc.blank_column(), time, *states, *entries, *known[inc.tables :]]
+
+
+def resized(item: Input, batch: int) -> Tensor:
+    """Return an input's example with another batch.
+
+    Raises:
+        UsageError: The input has no example.
+    """
+    if item.value is None:
+        raise UsageError(
+            f"input {item.name!r} has no example", next_step="give a tensor of the longest length"
+        )
+    value: Tensor = item.value.detach().cpu()
+    places = torch.arange(batch) % value.shape[item.batch_axis]
+    return value.index_select(item.batch_axis, places)
+
+
+def contexts(sampler: Autoregressive, batch: int) -> Sequence[Tensor]:
+    """Return examples of the conditioning inputs."""
+    return [resized(item, batch) for item in sampler.context]

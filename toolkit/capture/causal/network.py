@@ -1,0 +1,157 @@
+"""A declared sampler's network, its logits laid out as `(batch, positions…, categories)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.capture.module import EntryModule, as_tuple
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import UsageError
+
+
+class Network(nn.Module):
+    """Call a model and return what it says of each position.
+
+    Arguments:
+        model: The model.
+        sampler: How it is called and where its categories lie.
+    """
+
+    def __init__(self, model: nn.Module, sampler: Autoregressive) -> None:
+        super().__init__()
+        self.model = EntryModule(model, sampler.call)
+        self.sampler = sampler
+
+    def forward(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Return logits `(batch, time, levels)` or `(batch, height, width, levels)`.
+
+        Raises:
+            UsageError: The logits do not hold `levels` categories along `levels_axis`.
+        """
+        logits = as_tuple(self.model(x, *context))[0]
+        sampler = self.sampler
+        axis = sampler.levels_axis
+        if not -logits.ndim <= axis < logits.ndim or logits.shape[axis] != sampler.levels:
+            raise UsageError(
+                f"the logits {list(logits.shape)} hold no {sampler.levels} categories along axis "
+                f"{axis}",
+                where=f"Autoregressive({sampler.name!r}, …)",
+                next_step="correct levels or levels_axis",
+            )
+        logits = logits.movedim(axis, -1)
+        positions = 2 if sampler.order == "raster" else 1
+        while logits.ndim > positions + 2 and logits.shape[1] == 1:
+            logits = logits.squeeze(1)
+        if logits.ndim != positions + 2:
+            raise UsageError(
+                f"the logits {list(logits.shape)} have more axes than batch, positions and levels",
+                where=f"Autoregressive({sampler.name!r}, …)",
+                next_step="return one row of categories per position",
+            )
+        return logits
+
+
+def embedded(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
+    """Return the values that categories are fed back as.
+
+    Arguments:
+        sampler: Says how.
+        levels: Categories, int64.
+        like: A tensor of the network's input at the same positions.
+
+    Raises:
+        UsageError: The values do not fill the input.
+    """
+    values: Any = levels if sampler.embed is None else sampler.embed(levels)
+    if values.numel() != like.numel():
+        raise UsageError(
+            f"embed gives {list(values.shape)} where the input holds {list(like.shape)}",
+            where=f"Autoregressive({sampler.name!r}, …)",
+            next_step="return one value per category, or one vector",
+        )
+    return torch.as_tensor(values).reshape(like.shape).to(like.dtype)
+
+
+def network_input(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
+    """Return the parallel network's input for categories at every position.
+
+    Arguments:
+        sampler: Says how categories are fed back, and of which position the logits speak.
+        levels: Categories, int64 `(positions, batch)`.
+        like: An example input of the same batch and positions.
+    """
+    axes = sampler.position_axes
+    if sampler.predicts == "next":
+        first = torch.full_like(levels[:1], sampler.start)
+        levels = torch.cat([first, levels[:-1]])
+    sizes = [like.shape[axis] for axis in axes]
+    columns = like.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1)
+    values = [embedded(sampler, level, columns[0]) for level in levels]
+    stacked = torch.stack(values)
+    return stacked.reshape(*sizes, *stacked.shape[1:]).movedim(tuple(range(len(axes))), axes)
+
+
+def exact_samples(
+    model: nn.Module,
+    sampler: Autoregressive,
+    noise: Tensor,
+    context: Sequence[Tensor],
+    guess: Tensor,
+) -> Tensor:
+    """Return the samples that the whole network confirms at every position.
+
+    Arguments:
+        model: The model.
+        sampler: What is sampled.
+        noise: `(positions, batch, levels)`.
+        context: The conditioning inputs.
+        guess: First samples, in their layout.
+    """
+    network = Network(model, sampler)
+    like = input_like(sampler, noise)
+    levels = by_position(sampler, guess)
+    for _ in range(len(noise) + 1):
+        logits = network(network_input(sampler, levels, like), *context)
+        found = (logits.flatten(1, -2).movedim(1, 0) + noise).argmax(-1)
+        if torch.equal(found, levels):
+            break
+        levels = found
+    return laid_out(sampler, levels)
+
+
+def input_like(sampler: Autoregressive, noise: Tensor) -> Tensor:
+    """Return zeros like the network's input at the noise's length and batch."""
+    shape = list(sampler.input.shape)
+    shape[sampler.input.batch_axis] = noise.shape[1]
+    if sampler.order == "time":
+        (axis,) = sampler.position_axes
+        shape[axis] = noise.shape[0]
+    dtype: torch.dtype = getattr(torch, sampler.input.dtype)
+    return torch.zeros(shape, dtype=noise.dtype if dtype.is_floating_point else dtype)
+
+
+def laid_out(sampler: Autoregressive, levels: Tensor) -> Tensor:
+    """Return categories `(positions, batch)` in the layout of the network's input.
+
+    Where a position of the input holds more than one number, `(batch, positions…)`.
+    """
+    axes, shape = sampler.position_axes, sampler.input.shape
+    sizes = [shape[axis] for axis in axes] if sampler.order == "raster" else [levels.shape[0]]
+    levels = levels.T.reshape(levels.shape[1], *sizes)
+    if sampler.numbers == 1:
+        for axis in range(1, len(shape)):
+            if axis not in axes:
+                levels = levels.unsqueeze(axis)
+    return levels.contiguous()
+
+
+def by_position(sampler: Autoregressive, levels: Tensor) -> Tensor:
+    """Return laid-out categories as `(positions, batch)`."""
+    if sampler.numbers == 1:
+        axes = sampler.position_axes
+        return levels.movedim(axes, tuple(range(len(axes)))).reshape(-1, levels.shape[0])
+    return levels.flatten(1).T

@@ -1,0 +1,166 @@
+"""Proof of a derived step: causality by perturbation, and equality with the whole forward."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.capture.causal.derive import Derived, contexts, resized
+from toolkit.capture.causal.network import Network, network_input
+from toolkit.capture.oracle import in_double
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import ExportError
+
+BATCH = 2
+POSITIONS = 12
+# Of float64 sums in another order, relative to the largest logit.
+TOLERANCE = 1e-9
+
+
+def prove(model: nn.Module, sampler: Autoregressive, derived: Derived) -> None:
+    """Check in float64 that a derived step is the network's.
+
+    Raises:
+        ExportError: The network is not causal, its logits speak of another position than
+            declared, or the step differs from the whole forward anywhere.
+    """
+    if sampler.predicts != derived.predicts:
+        raise _wrong_position(sampler, derived.predicts)
+    with in_double(), torch.no_grad():
+        network = doubled(model, sampler)
+        x, context = random_input(sampler), [_double(c) for c in contexts(sampler, BATCH)]
+        logits = network(x, *context)
+        check_causality(network, sampler, x, context)
+        steps = step_by_step(derived, sampler, x, context)
+    error = float((steps - logits).abs().max())
+    limit = TOLERANCE * max(1.0, float(logits.abs().max()))
+    if not error <= limit:
+        off = (steps - logits).abs().amax((0, 2))
+        raise ExportError(
+            f"the derived step differs from the whole forward by {error:.2g}, the limit is "
+            f"{limit:.2g}",
+            where=f"position {int((off > limit).nonzero()[0])} of {derived.length}",
+            next_step="report the network: a rule of toolkit/capture/causal is wrong for it",
+        )
+
+
+def doubled(model: nn.Module, sampler: Autoregressive) -> Network:
+    """Return the network in float64; run it inside `in_double`."""
+    return Network(copy.deepcopy(model).double(), sampler).eval()
+
+
+def random_input(sampler: Autoregressive) -> Tensor:
+    """Return the float64 input of random categories."""
+    like = _double(resized(sampler.input, BATCH))
+    positions = 1
+    for axis in sampler.position_axes:
+        positions *= like.shape[axis]
+    draws = torch.Generator().manual_seed(0)
+    levels = torch.randint(sampler.levels, (positions, BATCH), generator=draws)
+    return network_input(sampler, levels, like)
+
+
+def check_causality(
+    network: Network, sampler: Autoregressive, x: Tensor, context: list[Tensor]
+) -> None:
+    """Change the input at single positions; logits before it, and its own if it says so, stay.
+
+    Raises:
+        ExportError: An earlier position moved, or the logits speak of another position.
+    """
+    base = _by_position(network(x, *context))
+    scale = TOLERANCE * max(1.0, float(base.abs().max()))
+    other = random_other(sampler, x)
+    axes = sampler.position_axes
+    count = base.shape[1]
+    chosen = torch.linspace(0, count - 1, min(POSITIONS, count)).long()
+    own = False
+    for position in sorted(set(chosen.tolist())):
+        moved = (_by_position(network(_at(x, other, axes, position), *context)) - base).abs()
+        moved = moved.amax((0, 2)) > scale
+        earlier = moved[:position].nonzero().flatten()
+        if len(earlier):
+            raise ExportError(
+                f"the network is not causal: logits at position {int(earlier[0])} change with "
+                f"the input at position {position}",
+                where=f"Autoregressive({sampler.name!r}, …)",
+                next_step="mask or pad what reads later positions",
+            )
+        own |= bool(moved[position])
+    if own != (sampler.predicts == "next"):
+        raise _wrong_position(sampler, "next" if own else "this")
+
+
+def step_by_step(
+    derived: Derived, sampler: Autoregressive, x: Tensor, context: list[Tensor]
+) -> Tensor:
+    """Return what the step gives at every position, `(batch, time, levels)`, in float64."""
+    prologue, step = (copy.deepcopy(item).double() for item in (derived.prologue, derived.step))
+    (axis,) = sampler.position_axes
+    batch = x.shape[0]
+    known = prologue(batch, *context)
+    tables, rest = known[: derived.tables], known[derived.tables :]
+    wholes, states = rest[: derived.wholes], rest[derived.wholes :]
+    found = []
+    for time in range(derived.length):
+        entries = [table[time] for table in tables]
+        logits, *states = step(
+            batch, x.select(axis, time), torch.tensor(time), *states, *entries, *wholes
+        )
+        found.append(logits)
+    return torch.stack(found, 1)
+
+
+def holds_at_other_lengths(model: nn.Module, sampler: Autoregressive) -> bool:
+    """Return whether a shorter input gives the first logits of the longest."""
+    (axis,) = sampler.position_axes
+    with in_double(), torch.no_grad():
+        network = doubled(model, sampler)
+        x, context = random_input(sampler), [_double(c) for c in contexts(sampler, BATCH)]
+        logits = network(x, *context)
+        short = x.shape[axis] // 2 + 1
+        try:
+            found = network(x.narrow(axis, 0, short), *context)
+        except Exception:  # noqa: BLE001  (whatever a network says of a length it does not take)
+            return False
+    limit = TOLERANCE * max(1.0, float(logits.abs().max()))
+    same = found.shape[1] == short and bool(torch.isfinite(found).all())
+    return same and float((found - logits[:, :short]).abs().max()) <= limit
+
+
+def random_other(sampler: Autoregressive, x: Tensor) -> Tensor:
+    """Return an input that differs from `x` at every position."""
+    if x.is_floating_point():
+        return x + 1.0
+    return (x + 1) % sampler.levels
+
+
+def _at(x: Tensor, other: Tensor, axes: tuple[int, ...], position: int) -> Tensor:
+    """Return `x` with the other's values at one position."""
+    sizes = [x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)]
+    count = 1
+    for size in sizes:
+        count *= size
+    here = (torch.arange(count) == position).reshape(sizes)
+    return torch.where(here, other, x)
+
+
+def _by_position(logits: Tensor) -> Tensor:
+    """Return `(batch, positions, levels)`."""
+    return logits.flatten(1, -2)
+
+
+def _double(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def _wrong_position(sampler: Autoregressive, found: str) -> ExportError:
+    meaning = {"this": "do not read", "next": "read"}
+    return ExportError(
+        f"predicts={sampler.predicts!r} is declared, but logits {meaning[found]} the input at "
+        "their own position",
+        where=f"Autoregressive({sampler.name!r}, …)",
+        next_step=f"declare predicts={found!r}, or correct the first layer's mask or shift",
+    )

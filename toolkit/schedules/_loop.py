@@ -1,0 +1,48 @@
+"""One loop over positions: a scan in a captured graph, a plain loop in eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._higher_order_ops.scan import scan_op
+
+Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Any, Any]]
+
+
+def scanned(
+    step: Step, states: Sequence[Tensor], inputs: Sequence[Tensor], fixed: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run `step` once per entry of the inputs' first axis.
+
+    Arguments:
+        step: `(states, inputs of one step, fixed) -> (states, results)`; its results are tensors
+            of their own, none of them an argument.
+        states: The first states.
+        inputs: One entry a step along the first axis.
+        fixed: What every step reads whole, weights above all.
+
+    Returns:
+        The last states, and every result stacked along a new first axis.
+    """
+    carried = list(states) or [inputs[0].new_zeros(1)]
+    count = len(carried)
+
+    def flat(*given: Tensor) -> list[Tensor]:
+        here = given[count : count + len(inputs)]
+        following, results = step(given[: len(states)], here, given[count + len(inputs) :])
+        kept = list(following) if states else [given[0].clone()]
+        return [*kept, *results]
+
+    if torch.compiler.is_exporting():
+        everything = list(scan_op(flat, carried, list(inputs), tuple(fixed)))
+        return everything[: len(states)], everything[count:]
+    stacked: list[list[Tensor]] = []
+    for entries in zip(*inputs, strict=True):
+        results = flat(*carried, *entries, *fixed)
+        carried = results[:count]
+        stacked.append(results[count:])
+    columns = [torch.stack(column) for column in zip(*stacked, strict=True)]
+    return carried[: len(states)], columns
