@@ -17,7 +17,8 @@ class HMAX(Classifier):
 
     S1 cells are Gabor filters, C1 cells their maxima over two neighbouring filter sizes and near
     places, S2 cells are tuned to patches of C1 responses, C2 cells are the maxima over all places
-    and bands; a linear layer reads these. `initialize` stores patches of real pictures.
+    and bands. A linear layer reads these, standardised. `initialize` stores patches of real
+    pictures.
 
     Arguments:
         size: Height and width; `full` is the published network with pictures of 140x140, and then
@@ -50,7 +51,7 @@ class HMAX(Classifier):
         first_pool: int = 4,
         patches: Sequence[int] = (3, 4),
         cells: int = 64,
-        sigma: float = 0.2,
+        sigma: float = 0.1,
     ) -> None:
         if size == "full":
             classes, orientations, bands, first_filter, first_pool = 102, 4, 8, 7, 8
@@ -67,7 +68,8 @@ class HMAX(Classifier):
             )
             for kernel in patches
         )
-        self.head = nn.Linear(cells * len(patches), classes)
+        features = cells * len(patches)
+        self.head = nn.Sequential(nn.BatchNorm1d(features), nn.Linear(features, classes))
 
     def initialize(self, x: Tensor) -> None:
         """Store patches of the C1 responses to pictures `(batch, 1, height, width)`."""

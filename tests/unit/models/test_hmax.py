@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from toolkit.data.digits import dataset
 from toolkit.models.hmax import HMAX
 
+SIGMA = 0.1
+
 
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
@@ -17,7 +19,7 @@ def digits() -> Tensor:
 @pytest.fixture(scope="module")
 def model(digits: Tensor) -> HMAX:
     torch.manual_seed(0)
-    model = HMAX().eval()
+    model = HMAX(sigma=SIGMA).eval()
     model.initialize(digits)
     return model
 
@@ -26,7 +28,7 @@ def template(x: Tensor, stored: Tensor) -> Tensor:
     """Return the responses of cells tuned to whole pictures, as widely as the model's cells."""
     pixels = x[0].numel()
     distance = torch.cdist(x.flatten(1), stored.flatten(1)).square()
-    return torch.exp(-distance / (2 * 0.2**2 * pixels))
+    return torch.exp(-distance / (2 * SIGMA**2 * pixels))
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
@@ -73,4 +75,4 @@ def test_full_has_the_published_filters_and_cells():
     sides = [cells.filters.shape[-1] for cells in model.s1]
     assert sides == list(range(7, 38, 2))
     assert model.pools == list(range(8, 23, 2))
-    assert model.head.in_features == 1000
+    assert model.head[1].in_features == 1000
