@@ -5,8 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.data.digits import dataset
 from toolkit.models.hmax import HMAX
+from toolkit.stages import train
 
 SIGMA = 0.1
 
@@ -76,3 +79,9 @@ def test_full_has_the_published_filters_and_cells():
     assert sides == list(range(7, 38, 2))
     assert model.pools == list(range(8, 23, 2))
     assert model.head[1].in_features == 1000
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("hmax"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 96

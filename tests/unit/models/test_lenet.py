@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.lenet import LeNet
+from toolkit.stages import train
 
 SHAPES = [
     {},
@@ -34,3 +37,9 @@ def test_full_has_lenet_5s_layers():
     assert sum(item.numel() for item in model.features[0].parameters()) == 156
     assert sum(item.numel() for item in model.head[0].parameters()) == 48_120
     assert sum(item.numel() for item in model.head[2].parameters()) == 10_164
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("lenet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 95

@@ -5,7 +5,10 @@ import torch
 from torch.distributions import Bernoulli, Categorical
 
 from toolkit.core import registry
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.mlp import MLP
+from toolkit.stages import train
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -50,3 +53,9 @@ def test_full_has_the_twelve_million_weights_of_the_paper():
     with torch.device("meta"):
         model = MLP(size="full")
     assert sum(item.numel() for item in model.parameters() if item.dim() == 2) == 12_107_500
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("mlp"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 94

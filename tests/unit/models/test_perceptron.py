@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from toolkit.core import registry
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.perceptron import Perceptron
+from toolkit.stages import train
 
 MARGIN = 0.3
 
@@ -56,3 +60,9 @@ def test_a_gradient_step_on_one_sample_is_the_rule():
 
 def test_full_is_the_mark_ones_retina_and_responses():
     assert Perceptron(size="full").linear.weight.shape == (8, 400)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("perceptron"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 95
