@@ -43,7 +43,10 @@ def root(a: Tensor, b: Tensor, c: Tensor, p: Tensor) -> Tensor:
     # Where the cubic is flatter, a whole step would be all rounding.
     flat = _bins.constant(math.sqrt(torch.finfo(p.dtype).eps), p)
     slope = (c + start * (2 * b + 3 * a * start)).clamp(min=flat)
-    return start - (start * (c + start * (b + a * start)) - p) / slope
+    rest = 1 - start
+    # Products of positive numbers: nothing cancels.
+    value = start * rest * (c * rest + (2 * c + b) * start) + (a + b + c) * start * start * start
+    return start - (value - p) / slope
 
 
 def _start(a: Tensor, b: Tensor, c: Tensor, p: Tensor) -> Tensor:

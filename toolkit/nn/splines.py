@@ -401,25 +401,34 @@ def piecewise_cubic(
     place = (inside - start_y) / span_y if inverse else (inside - start_x) / span_x
     reached = (place >= starts[1 if inverse else 0]).to(x.dtype)
     mask = _bins.product(_bins.differences(bins, x), reached, 0)
-    rows = torch.cat([starts, lengths, torch.stack([knots[:-1], knots[1:]])])
-    x0, y0, width, height, d0, d1 = (mask * rows).sum(1, keepdim=True).flatten(0, 1).chunk(6)
+    stops = torch.cat([starts[:, 1:], torch.ones_like(starts[:, :1])], dim=1)
+    rows = torch.cat([starts, stops, lengths, torch.stack([knots[:-1], knots[1:]])])
+    chosen = (mask * rows).sum(1, keepdim=True).flatten(0, 1)
+    x0, y0, x1, y1, width, height, d0, d1 = chosen.chunk(8)
     slope = height / width
     # Of the bin as the unit square.
     first, last = d0 / slope, d1 / slope
     cubic, square = first + last - 2, 3 - 2 * first - last
     if inverse:
         small = (cubic * slope).abs() < _bins.constant(least_cubic, x) * width * width
-        solved = torch.where(small, 0.0, cubic) if least_cubic else cubic
-        theta = _cubic.root(solved, square, first, (place - y0) / height)
+        solved = torch.where(small, 0.0, cubic)
+        theta = _cubic.root(solved, square, first, _share_of(place, y0, y1, height))
+        theta = torch.where(small, theta, theta.clamp(0, 1))
         result = (x0 + width * theta) * span_x + start_x
     else:
-        theta = (place - x0) / width
+        theta = _share_of(place, x0, x1, width)
         climbed = theta * (first + theta * (square + cubic * theta))
         result = (y0 + height * climbed) * span_y + start_y
     rest = 1 - theta
     risen = first * rest * rest + 2 * (3 - first - last) * theta * rest + last * theta * theta
     log_det = torch.log(_cubic.above_zero(risen * slope) * stretch)
     return _bins.with_tails(x, values, inside, result, -log_det if inverse else log_det, tails)
+
+
+def _share_of(place: Tensor, start: Tensor, stop: Tensor, length: Tensor) -> Tensor:
+    """Return which share of its bin lies before a place, from the nearer end."""
+    before, after = (place - start) / length, (stop - place) / length
+    return torch.where(before < after, before, 1 - after).clamp(0, 1)
 
 
 def _shares(table: Tensor, least: tuple[float, float]) -> Tensor:
