@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnx_ir import DataType
 from onnxscript import opset18 as op
@@ -45,6 +46,40 @@ def bucketize(
     return _count(boundaries, self, out_int32=out_int32, right=right)
 
 
+def searchsorted_scalar(
+    sorted_sequence: Any,
+    self: float,
+    out_int32: bool = False,  # noqa: FBT001, FBT002  (the operator's own signature)
+    right: bool = False,  # noqa: FBT001, FBT002  (the operator's own signature)
+    side: str = "",
+    sorter: Any = None,
+) -> Any:
+    """Translate `searchsorted.Scalar`, whose edges are one row; their order does not matter.
+
+    `searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, bool
+    right=False, str? side=None, Tensor? sorter=None) -> Tensor`
+    """
+    del sorter
+    return bucketize_scalar(self, sorted_sequence, out_int32, right or side == "right")
+
+
+def bucketize_scalar(
+    self: float,
+    boundaries: Any,
+    out_int32: bool = False,  # noqa: FBT001, FBT002  (the operator's own signature)
+    right: bool = False,  # noqa: FBT001, FBT002  (the operator's own signature)
+) -> Any:
+    """Translate `bucketize.Scalar`.
+
+    `bucketize.Scalar(Scalar self, Tensor boundaries, *, bool out_int32=False, bool right=False) ->
+    Tensor`
+    """
+    if isinstance(self, float) and not boundaries.dtype.is_floating_point():
+        boundaries = op.Cast(boundaries, to=DataType.FLOAT)
+    value = op.Constant(value=ir.tensor([self], dtype=boundaries.dtype))
+    return _count(boundaries, op.Squeeze(value), out_int32=out_int32, right=right)
+
+
 def _count(edges: Any, values: Any, *, out_int32: bool, right: bool) -> Any:
     """Count the edges that lie before each value; as in torch, NaN lies behind all of them."""
     reached = op.Greater if right else op.GreaterOrEqual
@@ -60,7 +95,9 @@ class SearchSorted:
         """Return the table."""
         return {
             torch.ops.aten.searchsorted.Tensor: searchsorted,
+            torch.ops.aten.searchsorted.Scalar: searchsorted_scalar,
             torch.ops.aten.bucketize.Tensor: bucketize,
+            torch.ops.aten.bucketize.Scalar: bucketize_scalar,
         }
 
     def examples(self) -> Mapping[str, Example]:
@@ -86,6 +123,16 @@ class SearchSorted:
                 lambda x, e: torch.bucketize(x, e, right=True, out_int32=True),
                 (odd, row),
                 shared=(1,),
+            ),
+            **{
+                f"{value} of one row": Example(
+                    lambda e, value=value: torch.searchsorted(e, value, right=True), (row,), (0,)
+                )
+                for value in (0, 0.0, 0.5, -2.0, math.inf)
+            },
+            "a number": Example(lambda e: torch.bucketize(0.0, e, out_int32=True), (row,), (0,)),
+            "a fraction among integers": Example(
+                lambda e: torch.bucketize(1.5, e), (torch.tensor([1, 3, 3]),), (0,)
             ),
             "integers": Example(
                 torch.bucketize, (torch.arange(6), torch.tensor([1, 3, 3])), shared=(1,)
