@@ -13,6 +13,7 @@ from torch._higher_order_ops.scan import scan
 
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import UsageError
+from toolkit.nn.rolled import roll
 
 Head = Literal["aligned", "caption", "label"]
 Size = Literal["given", "full"]
@@ -28,12 +29,14 @@ class Cell:
 
     Arguments:
         layers: The module that reads whole sequences.
+        operator: Its name in ONNX.
         states: Names of what a layer remembers.
         step: Takes a value, a layer's states and its weights; returns the layer's new states, of
             which the first is what it gives.
     """
 
     layers: Callable[..., nn.RNNBase]
+    operator: str
     states: tuple[str, ...]
     step: Callable[[Tensor, States, Sequence[Tensor]], States]
 
@@ -47,9 +50,9 @@ class Widths:
     layers: int
 
 
-VANILLA = Cell(nn.RNN, ("hidden",), lambda x, s, w: (torch.rnn_tanh_cell(x, s[0], *w),))
-GRU = Cell(nn.GRU, ("hidden",), lambda x, s, w: (torch.gru_cell(x, s[0], *w),))
-LSTM = Cell(nn.LSTM, ("hidden", "cell"), lambda x, s, w: torch.lstm_cell(x, s, *w))
+VANILLA = Cell(nn.RNN, "RNN", ("hidden",), lambda x, s, w: (torch.rnn_tanh_cell(x, s[0], *w),))
+GRU = Cell(nn.GRU, "GRU", ("hidden",), lambda x, s, w: (torch.gru_cell(x, s[0], *w),))
+LSTM = Cell(nn.LSTM, "LSTM", ("hidden", "cell"), lambda x, s, w: torch.lstm_cell(x, s, *w))
 
 
 class Recurrence(nn.Module):
@@ -75,7 +78,7 @@ class Recurrence(nn.Module):
             states: What is remembered at first, each `(batch, layers, hidden)`; zeros by default.
         """
         if torch.compiler.is_compiling():
-            return self._scanned(x, states)
+            return self._rolled(x, states)
         values: Tensor
         if states is None:
             values, _ = self.layers(x)
@@ -84,15 +87,14 @@ class Recurrence(nn.Module):
         values, _ = self.layers(x, first if len(first) > 1 else first[0])
         return values
 
-    def _scanned(self, x: Tensor, states: States | None) -> Tensor:
-        """Return what `forward` does, one step after the other: a tracer keeps it one loop."""
-
-        def step(before: list[Tensor], row: Tensor) -> tuple[list[Tensor], Tensor]:
-            value, after = self.step(row, before)
-            return list(after), value.clone()
-
+    def _rolled(self, x: Tensor, states: States | None) -> Tensor:
+        """Return what `forward` does, by operators that keep any number of steps."""
         first = self.blank(x, x.shape[0]) if states is None else states
-        return unrolled(step, first, x.transpose(0, 1)).transpose(0, 1)
+        values = x.transpose(0, 1)
+        for number, weights in enumerate(self.layers.all_weights):
+            before = [state[:, number] for state in first]
+            values = roll(values, before, weights, self.cell.operator)
+        return values.transpose(0, 1)
 
     def step(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, States]:
         """Return what the last layer gives, `(batch, hidden)`, and the next states.
@@ -164,7 +166,7 @@ def last(values: Tensor, tokens: Tensor) -> Tensor:
 
 def delayed(tokens: Tensor) -> Tensor:
     """Return tokens `(batch, time)` one step later, after a blank: what is known at each step."""
-    return torch.cat([torch.full_like(tokens[:, :1], BLANK), tokens[:, :-1]], 1)
+    return nn.functional.pad(tokens, (1, 0), value=BLANK)[:, :-1]
 
 
 def unrolled(

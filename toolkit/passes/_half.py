@@ -86,13 +86,25 @@ def _is_half(node: ir.Node, precision: Precision, caster: _Caster, summed: set[i
         return False
     if is_op(node, *PRODUCTS):
         return precision.everywhere or product_size(node) >= SMALLEST_PRODUCT
-    if is_op(node, *WIDE_RANGE) or _is_summed(node, summed):
+    if is_op(node, *WIDE_RANGE) or _is_summed(node, summed) or _turns_batch_into_rows(node):
         return False
     if precision.everywhere:
         return True
     return is_op(node, *FOLLOWERS) and all(
         caster.types.get(value) == HALF for value in node.inputs if value is not None
     )
+
+
+def _turns_batch_into_rows(node: ir.Node) -> bool:
+    """Return whether a Transpose gives a product its first axis as one of a matrix's.
+
+    ONNX Runtime merges the two, and in half, where it has no such product, the process dies of it.
+    """
+    if not is_op(node, "Transpose") or "perm" not in node.attributes:
+        return False
+    perm = node.attributes["perm"].as_ints()
+    readers = (reader for reader, _ in node.outputs[0].uses())
+    return 0 in perm[-2:] and len(perm) > 2 and any(is_op(reader, "MatMul") for reader in readers)
 
 
 def _has_subgraph(node: ir.Node) -> bool:

@@ -78,6 +78,22 @@ def test_a_constant_that_overflows_keeps_its_node_in_float32(build, answer) -> N
     np.testing.assert_array_equal(answer(half, x)[0], np.full((1, 64), 2.5e5, np.float32))
 
 
+def test_a_transpose_that_onnx_runtime_would_merge_into_a_product_stays_float32(
+    build, answer
+) -> None:
+    text = """
+    g (float[t,n,64] x) => (float[n,t,64] y) {
+      r = Relu (x)
+      s = Transpose <perm = [1, 0, 2]> (r)
+      y = MatMul (s, w)
+    }"""
+    model = build(text, w=np.eye(64))
+    half = to_half(model, HALF)
+    assert types(half) == {"r": "FLOAT16", "s": "FLOAT", "y": "FLOAT16"}
+    x = np.ones((3, 2, 64), np.float32)
+    np.testing.assert_array_equal(answer(half, x)[0], np.ones((2, 3, 64), np.float32))
+
+
 def test_what_a_loop_reads_from_outside_stays_float32(build, answer) -> None:
     text = """
     g (float[n,64] x) => (float[n,64] y) {
