@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from toolkit.core.entry import Entry
 from toolkit.core.errors import ExportError
+from toolkit.core.registry import passes
 from toolkit.core.signature import Signature, TensorSpec
 
 MODULE = "toolkit.module"
@@ -25,13 +26,17 @@ RANDOM = (
     "RandomUniform",
     "RandomUniformLike",
 )
+# They keep every value to the last digits, serve every runtime, and cost milliseconds.
+LAYOUT = ("powers", "sink_transposes")
 _OWN = re.compile(r"toolkit/capture/|torch/(nn|fx|_)")
 _MULTIPLE = re.compile(r"(?P<factor>\d+)\*(?P<unit>[A-Za-z_]\w*)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)')
 
 
 def finish(model: ir.Model, entry: Entry, *, static: bool) -> None:
-    """Name the dynamic dimensions, check them, and keep only portable provenance, in place.
+    """Name and check the dynamic dimensions, turn the layout, keep only portable provenance.
+
+    The graph is changed in place.
 
     Arguments:
         model: The captured graph.
@@ -45,6 +50,8 @@ def finish(model: ir.Model, entry: Entry, *, static: bool) -> None:
     _name_dimensions(model, entry)
     if not static:
         check_dynamic(model, entry)
+    for name in LAYOUT:
+        passes.load(name)(model)
     for node in model.graph.all_nodes():
         _keep_provenance(node)
     for function in model.functions.values():
