@@ -89,7 +89,7 @@ def test_a_transpose_that_onnx_runtime_would_merge_into_a_product_stays_float32(
     }"""
     model = build(text, w=np.eye(64))
     half = to_half(model, HALF)
-    assert types(half) == {"r": "FLOAT16", "s": "FLOAT", "y": "FLOAT16"}
+    assert types(half) == {"r": "FLOAT16", "s": "FLOAT", "y_half": "FLOAT16"}
     x = np.ones((3, 2, 64), np.float32)
     np.testing.assert_array_equal(answer(half, x)[0], np.ones((2, 3, 64), np.float32))
 
