@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from toolkit.passes._graph import (
@@ -75,7 +76,7 @@ def sink(graph: ir.Graph, node: ir.Node) -> bool:
     """Simplify one Transpose, or turn the operators behind it so that fewer are left."""
     if not is_op(node, "Transpose") or not node.attributes:
         return False
-    return _without_ones(node) or _around(graph, node)
+    return _without_ones(node) or _after_ones(node) or _before_ones(node) or _around(graph, node)
 
 
 def _without_ones(node: ir.Node) -> bool:
@@ -88,12 +89,11 @@ def _without_ones(node: ir.Node) -> bool:
     source, given, target = _sizes(node.inputs[0]), _sizes(data), _sizes(wanted)
     if data is None or source is None or given is None or target is None:
         return False
-    order = [axis for axis in _order(node) if source[axis] != 1]
-    turned = [source[axis] for axis in order]
+    turned = [source[axis] for axis in _order(node) if source[axis] != 1]
     same = _same(_solid(given), _solid(source)) and _same(turned, _solid(target))
     if not same or len(given) != len(target):
         return False
-    perm = _matched(given, target, [sorted(order).index(axis) for axis in order])
+    perm = _matched(given, target, _solid_order(node, source))
     if perm != sorted(perm):
         data = new_node(node, "Transpose", [data], {"perm": perm}, shape_of=wanted).outputs[0]
     elif wanted.is_graph_output():
@@ -101,6 +101,63 @@ def _without_ones(node: ir.Node) -> bool:
     replace(wanted, data)
     drop(below)
     return True
+
+
+def _after_ones(node: ir.Node) -> bool:
+    """Let axes of size one that a view adds before a Transpose be added behind it."""
+    view = producer(node.inputs[0], *VIEWS)
+    data = view.inputs[0] if view is not None else None
+    source, given = _sizes(node.inputs[0]), _sizes(data)
+    if data is None or source is None or given is None or len(given) >= len(source):
+        return False
+    if not _same(_solid(given), _solid(source)):
+        return False
+    turned = [source[axis] for axis in _order(node)]
+    axes = _last_ones(turned, len(source) - len(given))
+    target = [size for axis, size in enumerate(turned) if axis not in axes]
+    perm = _matched(given, target, _solid_order(node, source))
+    if perm != sorted(perm):
+        data = new_node(node, "Transpose", [data], {"perm": perm}).outputs[0]
+        data.type, data.shape = node.outputs[0].type, ir.Shape(target)
+    added = new_constant(node, np.array(axes, np.int64), "axes")
+    wide = new_node(node, "Unsqueeze", [data, added], shape_of=node.outputs[0])
+    replace(node.outputs[0], wide.outputs[0])
+    drop(node)
+    return True
+
+
+def _before_ones(node: ir.Node) -> bool:
+    """Let axes of size one that a view removes behind a Transpose be removed before it."""
+    view = only_user(node.outputs[0])
+    if view is None or not is_op(view, *VIEWS) or view.graph is not node.graph:
+        return False
+    data, wanted = node.inputs[0], view.outputs[0]
+    source, target = _sizes(data), _sizes(wanted)
+    if data is None or source is None or target is None or len(target) >= len(source):
+        return False
+    if not _same([source[axis] for axis in _order(node) if source[axis] != 1], _solid(target)):
+        return False
+    axes = _last_ones(source, len(source) - len(target))
+    given = [size for axis, size in enumerate(source) if axis not in axes]
+    removed = new_constant(node, np.array(axes, np.int64), "axes")
+    narrow = new_node(node, "Squeeze", [data, removed]).outputs[0]
+    narrow.type, narrow.shape = data.type, ir.Shape(given)
+    perm = _matched(given, target, _solid_order(node, source))
+    if perm != sorted(perm):
+        narrow = new_node(node, "Transpose", [narrow], {"perm": perm}, shape_of=wanted).outputs[0]
+    replace(wanted, narrow)
+    drop(view)
+    return True
+
+
+def _last_ones(shape: Sizes, count: int) -> Order:
+    return [axis for axis, size in enumerate(shape) if size == 1][-count:]
+
+
+def _solid_order(node: ir.Node, source: Sizes) -> Order:
+    """Return the order of the axes that are larger than one, counted among themselves."""
+    order = [axis for axis in _order(node) if source[axis] != 1]
+    return [sorted(order).index(axis) for axis in order]
 
 
 def _order(node: ir.Node) -> Order:
