@@ -112,7 +112,9 @@ class Body(nn.Module):
         for operation in self.operations:
             args, kwargs = pytree.tree_map(fill, (operation.args, operation.kwargs))
             values[operation.name] = operation.target(*args, **kwargs)
-        return tuple(values[name].clone() for name in self.outputs)
+        # In their own memory and plainly laid out, as a loop wants its states.
+        plain = torch.contiguous_format
+        return tuple(values[name].clone(memory_format=plain) for name in self.outputs)
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of the constant output `index` per item of the batch."""

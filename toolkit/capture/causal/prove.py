@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.derive import Derived, contexts, resized
 from toolkit.capture.causal.network import Network, network_input
+from toolkit.capture.causal.raster import DerivedRows
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
@@ -26,14 +30,32 @@ def prove(model: nn.Module, sampler: Autoregressive, derived: Derived) -> None:
         ExportError: The network is not causal, its logits speak of another position than
             declared, or the step differs from the whole forward anywhere.
     """
-    if sampler.predicts != derived.predicts:
-        raise _wrong_position(sampler, derived.predicts)
+    _prove(model, sampler, derived.predicts, partial(step_by_step, derived, sampler))
+
+
+def prove_rows(model: nn.Module, sampler: Autoregressive, derived: DerivedRows) -> None:
+    """Check in float64 that a derived step over pictures is the network's.
+
+    Raises:
+        ExportError: As `prove`.
+    """
+    _prove(model, sampler, derived.predicts, partial(pixel_by_pixel, derived, sampler))
+
+
+def _prove(
+    model: nn.Module,
+    sampler: Autoregressive,
+    predicts: str,
+    stepped: Callable[[Tensor, list[Tensor]], Tensor],
+) -> None:
+    if sampler.predicts != predicts:
+        raise _wrong_position(sampler, predicts)
     with in_double(), torch.no_grad():
         network = doubled(model, sampler)
         x, context = random_input(sampler), [_double(c) for c in contexts(sampler, BATCH)]
-        logits = network(x, *context)
+        logits = _by_position(network(x, *context))
         check_causality(network, sampler, x, context)
-        steps = step_by_step(derived, sampler, x, context)
+        steps = stepped(x, context)
     error = float((steps - logits).abs().max())
     limit = TOLERANCE * max(1.0, float(logits.abs().max()))
     if not error <= limit:
@@ -41,7 +63,7 @@ def prove(model: nn.Module, sampler: Autoregressive, derived: Derived) -> None:
         raise ExportError(
             f"the derived step differs from the whole forward by {error:.2g}, the limit is "
             f"{limit:.2g}",
-            where=f"position {int((off > limit).nonzero()[0])} of {derived.length}",
+            where=f"position {int((off > limit).nonzero()[0])} of {len(off)}",
             next_step="report the network: a rule of toolkit/capture/causal is wrong for it",
         )
 
@@ -111,6 +133,41 @@ def step_by_step(
         )
         found.append(logits)
     return torch.stack(found, 1)
+
+
+def pixel_by_pixel(
+    derived: DerivedRows, sampler: Autoregressive, x: Tensor, context: list[Tensor]
+) -> Tensor:
+    """Return what the step gives at every pixel, `(batch, positions, levels)`, in float64."""
+    prologue, before, step, after = (
+        copy.deepcopy(item).double()
+        for item in (derived.prologue, derived.before, derived.step, derived.after)
+    )
+    down, across = sampler.position_axes
+    batch = x.shape[0]
+    tables, wholes, states = _parted(prologue(batch, *context), derived.rows)
+    found = []
+    for row in range(derived.height):
+        entries = [table[row] for table in tables]
+        known = (torch.tensor(row), *states, *entries, *wholes)
+        columns, values, inner = _parted(before(batch, *known), derived.pixels)
+        rows = []
+        for column in range(derived.width):
+            pixel = x.select(across, column).select(down, row)
+            now = [table[column] for table in columns]
+            logits, *rest = step(batch, pixel, torch.tensor(column), *inner, *now, *values)
+            inner = rest[1 : 1 + derived.states[1]]
+            rows.append((rest[0], *rest[1 + derived.states[1] :]))
+            found.append(logits)
+        stacked = [torch.stack(parts) for parts in zip(*rows, strict=True)]
+        states = after(batch, *stacked, *known)
+    return torch.stack(found, 1)
+
+
+def _parted(known: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Any, Any, Any]:
+    """Return known sequences, known values and first states."""
+    tables, wholes = sizes
+    return known[:tables], known[tables : tables + wholes], known[tables + wholes :]
 
 
 def holds_at_other_lengths(model: nn.Module, sampler: Autoregressive) -> bool:

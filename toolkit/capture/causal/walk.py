@@ -261,14 +261,16 @@ class Walk:
     def entry_of(self, value: Known, full: Tensor, axis: int, origin: int) -> Column:
         """Return what gives the entry of a known sequence at the current time."""
         request = (value.node, axis, origin)
-        self.plan.columns[request] = value
+        if not self.frozen:
+            self.plan.columns[request] = value
         return lambda: self.fed[request] if self.frozen else full.select(axis, 0)
 
     def whole(self, value: Known, full: Tensor) -> Column:
         """Return what gives a known value that does not change from step to step."""
         if value.const is not None:
             return lambda: full
-        self.plan.wholes[value.node] = value
+        if not self.frozen:
+            self.plan.wholes[value.node] = value
         return lambda: self.fed[value.node] if self.frozen else full
 
     def apply(

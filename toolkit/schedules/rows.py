@@ -1,0 +1,121 @@
+"""Rows: the derived step of a network over pictures, pixel by pixel inside row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.capture.causal.network import laid_out
+from toolkit.capture.causal.prove import prove_rows
+from toolkit.capture.causal.raster import DerivedRows, derive_rows
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import ExportError
+from toolkit.core.protocols import Scheduled
+from toolkit.schedules._loop import scanned
+
+
+class RowSampler(nn.Module):
+    """Draw pictures from noise: a loop over rows that holds a loop over pixels.
+
+    What a row owes to the rows above is computed for all its pixels at once.
+
+    Arguments:
+        derived: The network's step.
+        sampler: What is sampled.
+        dtype: The network's precision.
+    """
+
+    down: Tensor
+    across: Tensor
+
+    def __init__(self, derived: DerivedRows, sampler: Autoregressive, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.sampler = sampler
+        self.rows, self.pixels, self.states = derived.rows, derived.pixels, derived.states
+        self.prologue, self.before = derived.prologue.to(dtype), derived.before.to(dtype)
+        self.draw, self.after = derived.draw.to(dtype), derived.after.to(dtype)
+        self.register_buffer("down", torch.arange(derived.height))
+        self.register_buffer("across", torch.arange(derived.width))
+
+    def forward(self, noise: Tensor, *context: Tensor) -> Tensor:
+        """Draw one picture per item of the batch.
+
+        Arguments:
+            noise: Standard Gumbel noise `(height * width, batch, levels)`.
+            context: The conditioning inputs.
+
+        Returns:
+            Categories, int64, in the layout of the network's input where that is one number per
+            pixel, else `(batch, height, width)`.
+        """
+        batch = noise.shape[1]
+        known = self.prologue(batch, *context)
+        tables, wholes, states = _parted(known, *self.rows)
+        before, draw = self.before.constants(), self.draw.constants()
+        split = [len(wholes), len(before), len(draw)]
+
+        def row(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+            here, number, across, *now = entries
+            wholes, before, draw, after = _split(fixed, split)
+            batch = here.shape[1]
+            given = (number, *states, *now, *wholes)
+            columns, values, first = _parted(self.before.run(batch, given, before), *self.pixels)
+
+            fixed = [*values, *draw]
+            _, (levels, x, *stacked) = scanned(self._pixel, first, [here, across, *columns], fixed)
+            return self.after.run(batch, (x, *stacked, *given), after), (levels,)
+
+        height, width = len(self.down), len(self.across)
+        by_row = noise.reshape(height, width, batch, self.sampler.levels)
+        across = self.across.expand(height, width)
+        _, (levels,) = scanned(
+            row,
+            states,
+            [by_row, self.down, across, *tables],
+            [*wholes, *before, *draw, *self.after.constants()],
+        )
+        return laid_out(self.sampler, levels.reshape(height * width, batch))
+
+    def _pixel(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+        """Draw one pixel; its first result is the category, the second the pixel itself."""
+        here, number, *now = entries
+        values, draw = _split(fixed, [self.pixels[1]])
+        # Of the newest pixel a step needs the shape alone.
+        given = (here, here, number, *states, *now, *values)
+        level, x, *rest = self.draw.run(here.shape[0], given, draw)
+        count = self.states[1]
+        return rest[:count], (level, x, *rest[count:])
+
+
+def _parted(known: Any, tables: int, wholes: int) -> tuple[Any, Any, Any]:
+    """Return known sequences, known values and first states."""
+    return known[:tables], known[tables : tables + wholes], known[tables + wholes :]
+
+
+def _split(values: Any, sizes: list[int]) -> list[Any]:
+    """Return values in pieces of the given sizes, and the rest."""
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(values[start : start + size])
+        start += size
+    return [*pieces, values[start:]]
+
+
+def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
+    """Return the sampler of any causal network over pictures, pixel by pixel, row by row.
+
+    Raises:
+        ExportError: The network is outside the class, or what was derived is not proved equal.
+    """
+    if sampler.order != "raster":
+        raise ExportError(
+            "rows hold pictures",
+            where=f"order {sampler.order!r}",
+            next_step="scan lays out sequences",
+        )
+    derived = derive_rows(model, sampler)
+    prove_rows(model, sampler, derived)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return Scheduled(RowSampler(derived, sampler, dtype))
