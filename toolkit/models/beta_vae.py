@@ -60,7 +60,7 @@ class BetaVAE(VariationalAutoencoder):
         widths: Sequence[int] = (),
         features: int = 0,
         latent: int = 0,
-        likelihood: str = "gaussian",
+        likelihood: str = "bernoulli",
         classes: int = 0,
     ) -> None:
         dims = dimensions(

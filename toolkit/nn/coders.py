@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -44,6 +45,7 @@ class ConvEncoder(nn.Sequential):
             parts += [nn.Conv2d(before, after, KERNEL, stride=2, padding=1), nn.ReLU()]
         flat = widths[-1] * (height // shrink) * (width // shrink)
         super().__init__(*parts, nn.Flatten(), nn.Linear(flat, features), nn.ReLU())
+        _keep_variance(self)
 
 
 class ConvDecoder(nn.Module):
@@ -75,11 +77,30 @@ class ConvDecoder(nn.Module):
         for pair in others:
             parts += [nn.ReLU(), _doubling(*pair)]
         self.up = nn.Sequential(*parts)
+        _keep_variance(self)
 
     def forward(self, code: Tensor) -> Tensor:
         """Return `(batch, *shape)` for codes `(batch, code)`."""
         pictures: Tensor = self.up(self.dense(code).reshape(-1, *self.small))
         return pictures
+
+
+def _keep_variance(module: nn.Module) -> None:
+    """Initialise layers before ReLU so that signals keep their size: else codes fall silent.
+
+    References:
+        Delving Deep into Rectifiers, arXiv 1502.01852.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, nn.ConvTranspose2d):
+            # Every output pixel sees a quarter of the kernel.
+            inputs = layer.in_channels * KERNEL * KERNEL // 4
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
+        else:
+            continue
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def _doubling(before: int, after: int) -> nn.ConvTranspose2d:

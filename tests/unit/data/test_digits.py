@@ -56,6 +56,14 @@ def test_larger_pictures_keep_the_levels():
     assert torch.equal(levels, levels.round())
 
 
+def test_black_and_white_digits_are_the_brighter_half():
+    grey, binary = dataset(), dataset(binary=True)
+    assert binary.levels == 2
+    assert torch.equal(binary.train["x"], (grey.train["x"] > 0.5).float())
+    with pytest.raises(UsageError, match="dequantise"):
+        dataset(binary=True, dequantize=True)
+
+
 @pytest.mark.parametrize("arguments", [{"test": 0}, {"test": 1797}, {"size": 0}, {"draws": 0}])
 def test_arguments_out_of_range_say_what_is_in_range(arguments):
     with pytest.raises(UsageError, match="out of range"):

@@ -28,3 +28,13 @@ def test_convolutional_coders_mirror_each_other():
     mirrored = [layer for layer in decoder.up if isinstance(layer, nn.ConvTranspose2d)]
     for one, other in zip(convolutions, reversed(mirrored), strict=True):
         assert one.weight.shape == other.weight.shape
+
+
+def test_signals_keep_their_size():
+    torch.manual_seed(0)
+    shape = (1, 32, 32)
+    widths = (32, 64, 64)
+    features = ConvEncoder(shape, widths, 128)(torch.randn(64, *shape))
+    pictures = ConvDecoder(10, shape, widths, 128)(torch.randn(64, 10))
+    assert 0.3 < features.square().mean() < 3
+    assert 0.3 < pictures.square().mean() < 6
