@@ -106,7 +106,12 @@ def _at_bounds(item: Input) -> list[Tensor]:
 
 
 def constant(item: Input, column: Tensor) -> Tensor:
-    """Return one sample per value of a column `(samples,)`, the same in every element."""
+    """Return one sample per value of a column `(samples,)`, the same in every element.
+
+    A scalar belongs to all samples, and takes the first value.
+    """
+    if not item.shape:
+        return column[0].clone()
     shape = [1] * len(item.shape)
     shape[item.batch_axis] = len(column)
     return column.reshape(shape).expand(item.batched(len(column))).clone()

@@ -100,7 +100,10 @@ def _chosen(source: Source, inputs: dict[str, Tensor], keep: Tensor) -> dict[str
         return inputs
     axes = {item.name: item.batch_axis for item in source.entry.inputs}
     rows = keep.nonzero().flatten()
-    return {name: value.index_select(axes[name], rows) for name, value in inputs.items()}
+    return {
+        name: value.index_select(axes[name], rows) if value.dim() else value
+        for name, value in inputs.items()
+    }
 
 
 check = Parity()

@@ -79,7 +79,9 @@ class Input:
         return self.dims.index("batch") if "batch" in self.dims else 0
 
     def batched(self, count: int) -> tuple[int, ...]:
-        """Return the example's shape with another batch size."""
+        """Return the example's shape with another batch size; a scalar belongs to all items."""
+        if not self.shape:
+            return ()
         axis = self.batch_axis
         return (*self.shape[:axis], count, *self.shape[axis + 1 :])
 

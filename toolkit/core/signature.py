@@ -55,7 +55,12 @@ class TensorSpec:
         return self.dims.index("batch") if "batch" in self.dims else self.fixed_batch
 
     def rows(self, array: Any, part: Any) -> Any:
-        """Return the part of an array along its batch: a slice, or the numbers of samples."""
+        """Return the part of an array along its batch: a slice, or the numbers of samples.
+
+        A scalar belongs to all samples.
+        """
+        if not self.dims:
+            return array
         return array[(slice(None),) * self.batch_axis + (part,)]
 
 

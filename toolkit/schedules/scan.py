@@ -15,6 +15,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import scanned
+from toolkit.schedules._step import StepModule
 
 
 class ScanSampler(nn.Module):
@@ -96,4 +97,7 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     free = holds_at_other_lengths(model, sampler)
     lengths = (1, derived.length) if free else None
-    return Scheduled(ScanSampler(derived, sampler, dtype), lengths=lengths)
+    step = StepModule(derived, sampler, dtype)
+    return Scheduled(
+        ScanSampler(derived, sampler, dtype), step, step.inputs(), step.outputs(), lengths
+    )

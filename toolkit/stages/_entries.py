@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -176,12 +177,21 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
         Entry(
             logits,
             call=sampler.call,
-            inputs=[sampler.input, *sampler.context],
+            inputs=[_at_lengths(sampler.input, scheduled.lengths), *sampler.context],
             outputs=["logits"],
             units={"logits": "nats"},
+            ranges=ranges,
         )
     )
     return found
+
+
+def _at_lengths(item: Input, lengths: tuple[int, int] | None) -> Input:
+    """Return the input, its length fixed where the network takes no other."""
+    if lengths is not None:
+        return item
+    dims = tuple(None if name == "time" else name for name in item.dims)
+    return dataclasses.replace(item, dims=dims)
 
 
 class OfSchedule(nn.Module):

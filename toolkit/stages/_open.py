@@ -55,12 +55,9 @@ def opened(
 
 def in_pieces(run: Run, signature: Signature, *, most: int = 0) -> Run:
     """Return `run`, splitting the batch where the graph fixes it or takes at most `most`."""
-    fixed = [
-        size
-        for spec in signature.inputs
-        if spec.dims and isinstance(size := spec.dims[spec.batch_axis], int)
-    ]
-    if fixed and len(fixed) == len(signature.inputs):
+    batched = [spec for spec in signature.inputs if spec.dims]
+    fixed = [size for spec in batched if isinstance(size := spec.dims[spec.batch_axis], int)]
+    if fixed and len(fixed) == len(batched):
         return _split(run, signature, min(fixed), whole=True)
     return _split(run, signature, most, whole=False) if most and not fixed else run
 
@@ -71,7 +68,8 @@ def _split(run: Run, signature: Signature, size: int, *, whole: bool) -> Run:
     def run_pieces(feeds: Arrays) -> Arrays:
         import numpy as np
 
-        count = min(feeds[spec.name].shape[spec.batch_axis] for spec in signature.inputs)
+        batched = [spec for spec in signature.inputs if spec.dims]
+        count = min(feeds[spec.name].shape[spec.batch_axis] for spec in batched)
         pieces = [
             run(
                 {

@@ -129,6 +129,8 @@ def resized(item: Input, batch: int) -> Tensor:
             f"input {item.name!r} has no example", next_step="give a tensor of the longest length"
         )
     value: Tensor = item.value.detach().cpu()
+    if not value.ndim:
+        return value
     places = torch.arange(batch) % value.shape[item.batch_axis]
     return value.index_select(item.batch_axis, places)
 

@@ -134,9 +134,10 @@ def _candidates(trial: Trial, name: str, model: ir.Model) -> Iterator[tuple[str,
 def calibration_feeds(trial: Trial) -> list[Arrays]:
     """Return real samples in batches, as far as the parity cases hold them."""
     case, specs = trial.cases[0], trial.signature.inputs
-    fixed = [size for spec in specs if isinstance(size := spec.dims[spec.batch_axis], int)]
+    batched = [spec for spec in specs if spec.dims]
+    fixed = [size for spec in batched if isinstance(size := spec.dims[spec.batch_axis], int)]
     step = fixed[0] if fixed else CALIBRATION_BATCH
-    rows = min(case.inputs[spec.name].shape[spec.batch_axis] for spec in specs)
+    rows = min(case.inputs[spec.name].shape[spec.batch_axis] for spec in batched)
     return [
         {spec.name: spec.rows(case.inputs[spec.name], slice(start, start + step)) for spec in specs}
         for start in range(0, max(1, min(rows, CALIBRATION_ROWS) - step + 1), step)

@@ -1,0 +1,88 @@
+"""Steps: a model that draws pixel by pixel itself, in one scan over its own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from toolkit.capture.causal.body import BATCHES, Body, body
+from toolkit.capture.oracle import in_double
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import ExportError
+from toolkit.core.protocols import Scheduled
+from toolkit.schedules._loop import scanned
+
+State = Any
+
+
+class Stepping(Protocol):
+    """A model of pictures that is built from layers with a step."""
+
+    size: tuple[int, int, int]
+    levels: int
+
+    def init_state(self, batch: int) -> State:
+        """Return the state before the first pixel: tensors, nested in tuples, batch first."""
+
+    def draw(self, noise: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return a pixel's levels `(batch, colours)` for noise `(colours, batch, levels)`."""
+
+
+class StepSampler(nn.Module):
+    """Draw pictures from noise, one pixel a step, colours one after the other.
+
+    Arguments:
+        model: A model that steps itself, in evaluation mode.
+        dtype: Its precision.
+    """
+
+    def __init__(self, model: Stepping, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.colours, self.height, self.width = model.size
+        with in_double(), torch.no_grad():
+            self.first: Body = body(lambda batch: _first(model, batch), "the state").to(dtype)
+            self.pixel: Body = body(lambda batch: _pixel(model, batch), "the step").to(dtype)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Draw one picture per item of the batch.
+
+        Arguments:
+            noise: Standard Gumbel noise `(height * width * colours, batch, levels)`.
+
+        Returns:
+            Levels, int64 `(batch, colours, height, width)`.
+        """
+        batch = noise.shape[1]
+        by_pixel = noise.reshape(-1, self.colours, *noise.shape[1:])
+
+        def step(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+            levels, *after = self.pixel.run(entries[0].shape[1], (*entries, *states), fixed)
+            return after, (levels,)
+
+        states = self.first(batch, noise)
+        _, (levels,) = scanned(step, states, [by_pixel], self.pixel.constants())
+        return levels.permute(1, 2, 0).reshape(batch, self.colours, self.height, self.width)
+
+
+def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
+    """Return the sampler of a picture model that steps itself, as one scan over its steps.
+
+    Raises:
+        ExportError: The model does not step itself, or walks another way than is declared.
+    """
+    if sampler.order != "raster" or sampler.predicts != "this" or not _steps(model):
+        raise ExportError(
+            f"{type(model).__name__} does not draw a picture pixel by pixel itself",
+            where="its init_state(), draw(), size and levels, along order 'raster'",
+            next_step="build it from layers with a step, as toolkit/models/pixelrnn.py does",
+        )
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return Scheduled(StepSampler(model, dtype))
+
+
+def _steps(model: object) -> TypeGuard[Stepping]:
+    return all(hasattr(model, name) for name in ("init_state", "draw", "size", "levels"))
