@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toolkit.core.entry import Entry, Input
+from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import nearest
 
@@ -72,9 +72,28 @@ def by_colour(logits: Tensor, colours: int) -> Tensor:
 def density_entries(x: Input, **ranges: tuple[int, ...]) -> list[Entry]:
     """Return `log_prob` and `logits` of an input, and the ranges of its dynamic dimensions."""
     return [
-        Entry(name, call, [x], [name], units={name: "nats"}, ranges=ranges)
-        for name, call in (("log_prob", "log_prob"), ("logits", "forward"))
+        log_prob_entry(x, **ranges),
+        Entry("logits", "forward", [x], ["logits"], units={"logits": "nats"}, ranges=ranges),
     ]
+
+
+def log_prob_entry(x: Input, **ranges: tuple[int, ...]) -> Entry:
+    """Return `log_prob` of an input."""
+    units = {"log_prob": "nats"}
+    return Entry("log_prob", "log_prob", [x], ["log_prob"], units=units, ranges=ranges)
+
+
+def sequence_sampler(x: Input, levels: int, embed: Network | None = None) -> Autoregressive:
+    """Return how sequences are drawn: logits `(batch, time, levels)` are for their own position.
+
+    Arguments:
+        x: The network's input, `(batch, time)`.
+        levels: Number of categories.
+        embed: Categories to the values that the network reads; `None` where those are the same.
+    """
+    return Autoregressive(
+        "sample", call="forward", input=x, order="time", levels=levels, levels_axis=2, embed=embed
+    )
 
 
 def drawn(shape: tuple[int, ...], levels: int) -> Tensor:

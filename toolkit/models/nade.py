@@ -63,9 +63,11 @@ class NADE(nn.Module):
         return torch.stack(bits, 1).long()
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a vector."""
+        """Return `log_prob` of a vector, and how a vector is sampled."""
         example = _categorical.drawn((_categorical.EXAMPLES, self.features), 2).float()
-        return _categorical.density_entries(Input("x", example, dims=("batch", None)))
+        x = Input("x", example, dims=("batch", None))
+        sampler = _categorical.sequence_sampler(x, 2, lambda bit: bit.to(example.dtype))
+        return [_categorical.log_prob_entry(x), sampler]
 
 
 model = NADE
