@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.oracle import DOUBLE
-from toolkit.core.errors import ExportError
+from toolkit.core.errors import ExportError, ToolkitError
 from toolkit.core.quiet import quietly
 
 Function = Callable[..., Any]
@@ -50,12 +50,12 @@ def capture(module: nn.Module, args: Sequence[Tensor]) -> Program:
         args: Its inputs, in the module's own precision.
 
     Raises:
-        ExportError: Neither way captures the module.
+        ExportError: The module fails in eager, or neither way captures it.
     """
     module = copy.deepcopy(module)
     # What torch's tracers say of their own prototypes is nothing that a user can act on.
     with torch.no_grad(), quietly(messages=(".*",), loggers=()):
-        module(*args)
+        _run_once(module, args)
         try:
             exported = torch.export.export(module, tuple(args), strict=False)
             exported = exported.run_decompositions({})
@@ -68,6 +68,20 @@ def capture(module: nn.Module, args: Sequence[Tensor]) -> Program:
         if spec.target is not None
     }
     return _fold(exported.graph, bound)
+
+
+def _run_once(module: nn.Module, args: Sequence[Tensor]) -> None:
+    """Let masking in place and lazy initialisation happen before the capture."""
+    try:
+        module(*args)
+    except ToolkitError:
+        raise
+    except Exception as error:
+        raise ExportError(
+            f"the network fails in eager: {type(error).__name__}: {error}",
+            where="inputs of " + ", ".join(str(list(tensor.shape)) for tensor in args),
+            next_step="correct the call or the example",
+        ) from error
 
 
 def _traced_after(error: Exception, module: nn.Module, args: Sequence[Tensor]) -> Program:
