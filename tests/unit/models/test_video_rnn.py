@@ -50,8 +50,16 @@ def test_any_number_of_frames_fits_the_graph(tmp_path):
         )
 
 
-def test_a_size_that_cannot_be_halved_twice_is_an_error():
-    with pytest.raises(UsageError, match="cannot be halved twice"):
+def test_the_full_size_is_the_published_one():
+    with torch.device("meta"):
+        model = VideoRNN(size="full")
+    assert (model.frames, model.shape) == (16, (3, 224, 224))
+    assert model.recurrence.layers.input_size == 4096
+    assert model.recurrence.layers.hidden_size == 256
+
+
+def test_a_size_that_cannot_be_halved_so_often_is_an_error():
+    with pytest.raises(UsageError, match="cannot be halved 2 times"):
         VideoRNN(size=10)
 
 
