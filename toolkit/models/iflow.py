@@ -56,8 +56,8 @@ class IFlow(Flow):
         *,
         features: int = 4,
         integrand: str = "camel",
-        spline: str = "linear",
-        bins: int = 16,
+        spline: str = "quadratic",
+        bins: int = 8,
         hidden: int = 32,
         layers: int = 2,
     ) -> None:
