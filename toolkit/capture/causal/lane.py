@@ -107,6 +107,31 @@ class Parts(Lane):
 
 
 @dataclass(frozen=True, eq=False)
+class Merged:
+    """A tensor one axis of which merges time with others, as `(outer, time, inner)`.
+
+    It comes of `x.view(batch * time, channels)` and goes back by another view.
+
+    Arguments:
+        axis: The merged axis.
+        shape: Shape of the whole tensor.
+        length: Entries along time.
+        outer: Entries before time in the merged axis.
+        inner: Entries after time in the merged axis.
+        column: The entry of the current time; its merged axis holds `outer * inner`.
+        origin: Time of the first entry.
+    """
+
+    axis: int
+    shape: tuple[int, ...]
+    length: int
+    outer: int
+    inner: int
+    column: Column
+    origin: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Poison:
     """A refused value: harmless until something that must be computed step by step asks for it."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.banks import Banks
-from toolkit.capture.causal.lane import Column, Known, Lane, Poison, Refusal, lazy
+from toolkit.capture.causal.lane import Column, Known, Lane, Merged, Poison, Refusal, lazy
 from toolkit.capture.causal.plan import Plan
 from toolkit.capture.causal.program import Program, blank, dtype_of, shape_of
 
@@ -74,11 +74,13 @@ class Walk:
         poisoned = next((leaf for leaf in leaves if isinstance(leaf, Poison)), None)
         if poisoned is not None:
             return poisoned
-        if not any(isinstance(leaf, Lane) for leaf in leaves):
+        if not any(isinstance(leaf, Lane | Merged) for leaf in leaves):
             return Known(node)
-        rule = self.rules.get(node.target)
+        merged = any(isinstance(leaf, Merged) for leaf in leaves)
+        rule = self.rules.get((Merged, node.target) if merged else node.target)
         if rule is None:
-            return Poison(Refusal(node, "no rule for this operator"))
+            where = " on an axis that merges time with others" if merged else ""
+            return Poison(Refusal(node, f"no rule for this operator{where}"))
         try:
             return rule(self, node, *args, **kwargs)
         except Refusal as refusal:

@@ -108,7 +108,46 @@ class Masked(nn.Module):
         return F.scaled_dot_product_attention(h, h, h, self.mask).squeeze(1).transpose(1, 2)
 
 
+class TimeFirst(nn.Module):
+    """A layer of torch's own transformer, time first, with its own causal mask."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        h = x.permute(2, 0, 1)
+        mask = nn.Transformer.generate_square_subsequent_mask(len(h))
+        if isinstance(self.inner, nn.MultiheadAttention):
+            h = self.inner(h, h, h, attn_mask=mask, need_weights=False)[0]
+        else:
+            h = self.inner(h, mask=mask, is_causal=True)
+        return h.permute(1, 2, 0)
+
+
+class Flattened(nn.Module):
+    """A layer over all positions of all items at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 4), nn.LayerNorm(4)
+
+    def forward(self, x):
+        h = x.transpose(1, 2)
+        batch, length, width = h.shape
+        flat = torch.tanh(self.norm(self.layer(h.reshape(batch * length, width)))) + 1
+        return flat.view(batch, length, width).transpose(1, 2)
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(4, 2, 8, norm_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
 DERIVED = {
+    "multi-head attention": TimeFirst(nn.MultiheadAttention(4, 2)),
+    "transformer encoder": TimeFirst(encoder()),
+    "positions merged with the batch": Flattened(),
     "plain": nn.Conv1d(4, 4, 1),
     "batch norm": nn.Sequential(
         nn.ConstantPad1d((2, 0), 0.0), nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4)

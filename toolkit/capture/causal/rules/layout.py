@@ -10,27 +10,50 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from toolkit.capture.causal.lane import Lane, Parts, Refusal, drop, lazy
+from toolkit.capture.causal.lane import Lane, Merged, Parts, Refusal, drop, lazy
 from toolkit.capture.causal.program import shape_of
 from toolkit.capture.causal.walk import Walk
 
 aten = torch.ops.aten
 
 
-def view(walk: Walk, node: fx.Node, x: Lane, *_: Any) -> Lane:
-    """Reshape around the axis of time."""
-    new, before = shape_of(node), math.prod(x.shape[: x.axis])
-    for axis, size in enumerate(new):
-        if size == x.length and math.prod(new[:axis]) == before:
-            left, right = new[:axis], new[axis + 1 :]
-            return walk.reshaped(
-                node,
-                x,
-                axis,
-                lambda c, left=left, right=right: c.reshape(*left, *right),
-                lambda p, left=left, right=right: p.reshape(*left, -1, *right),
-            )
-    raise Refusal(node, f"the view {list(x.shape)} -> {list(new)} merges or splits time")
+def view(walk: Walk, node: fx.Node, x: Lane | Merged, *_: Any) -> Lane | Merged:
+    """Reshape around the axis of time, or merge it with others, or part it from them."""
+    new, merged = shape_of(node), isinstance(x, Merged)
+    before = math.prod(x.shape[: x.axis]) * (x.outer if isinstance(x, Merged) else 1)
+    after = math.prod(x.shape[x.axis + 1 :]) * (x.inner if isinstance(x, Merged) else 1)
+    prefix = None if isinstance(x, Merged) else x.prefix
+    axis = _axis_of_time(new, x.length, before)
+    if axis is not None:
+        left, right = new[:axis], new[axis + 1 :]
+        return walk.lane(
+            node,
+            axis,
+            lambda: x.column().reshape(*left, *right),
+            origin=x.origin,
+            prefix=None if prefix is None else prefix.reshape(*left, -1, *right),
+        )
+    axis = next((a for a in range(len(new)) if before < math.prod(new[: a + 1])), None)
+    if axis is not None and prefix is None and (merged or x.origin == 0):
+        outer, lost = divmod(before, math.prod(new[:axis]))
+        inner, rest = divmod(after, math.prod(new[axis + 1 :]))
+        if not lost and not rest and new[axis] == outer * x.length * inner:
+            sizes = (*new[:axis], outer * inner, *new[axis + 1 :])
+            column = lazy(lambda: x.column().reshape(sizes))
+            return Merged(axis, new, x.length, outer, inner, column, x.origin)
+    raise Refusal(node, f"the view {list(x.shape)} -> {list(new)} mixes time with other axes")
+
+
+def _axis_of_time(shape: Sequence[int], length: int, before: int) -> int | None:
+    """Return the axis of `length` entries that has `before` entries on its left."""
+    return next(
+        (
+            axis
+            for axis, size in enumerate(shape)
+            if size == length and math.prod(shape[:axis]) == before
+        ),
+        None,
+    )
 
 
 def permute(walk: Walk, node: fx.Node, x: Lane, dims: Sequence[int]) -> Lane:
@@ -173,12 +196,17 @@ def getitem(walk: Walk, node: fx.Node, x: Lane, index: int) -> Lane:
     return walk.lane(node, x.axis, x.column, origin=x.origin, prefix=x.prefix)
 
 
-rules: dict[Any, Callable[..., Lane]] = {
-    aten.view.default: view,
-    aten.reshape.default: view,
-    aten._unsafe_view.default: view,  # noqa: SLF001  (an operator's name)
-    aten.flatten.using_ints: view,
-    aten.unflatten.int: view,
+VIEWS = (
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,  # noqa: SLF001  (an operator's name)
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+)
+
+rules: dict[Any, Callable[..., Lane | Merged]] = {
+    **dict.fromkeys(VIEWS, view),
+    **{(Merged, target): view for target in VIEWS},
     aten.permute.default: permute,
     aten.transpose.int: transpose,
     **dict.fromkeys(
