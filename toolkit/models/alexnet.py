@@ -36,8 +36,8 @@ class AlexNet(Classifier):
         channels: int = 1,
         size: Size = 16,
         classes: int = 10,
-        width: int = 4,
-        hidden: int = 64,
+        width: int = 8,
+        hidden: int = 128,
         kernel: int = 3,
         stride: int = 1,
     ) -> None:

@@ -24,6 +24,7 @@ class UNet(Segmenter):
         classes: Number of classes of a pixel.
         width: Channels at full resolution, doubled by each pool (64 in U-Net).
         depth: Number of pools (4 in U-Net).
+        batch_norm: Whether batch normalisation follows each convolution (not in U-Net).
 
     References:
         U-Net: Convolutional Networks for Biomedical Image Segmentation, arXiv 1505.04597.
@@ -35,17 +36,18 @@ class UNet(Segmenter):
         channels: int = 1,
         size: Size = 24,
         classes: int = 11,
-        width: int = 16,
-        depth: int = 2,
+        width: int = 8,
+        depth: int = 3,
+        batch_norm: bool = True,
     ) -> None:
         if size == "full":
-            channels, classes, width, depth = 1, 2, 64, 4
+            channels, classes, width, depth, batch_norm = 1, 2, 64, 4, False
         step = 2**depth
         pixels = side(size, full=512, multiple=step)
         super().__init__((channels, pixels, pixels), sides=(step, pixels, LARGEST * pixels, step))
         widths = [width * 2**place for place in range(depth + 1)]
         self.down = nn.ModuleList(
-            conv_stage(before, after, count=2, batch_norm=False)
+            conv_stage(before, after, count=2, batch_norm=batch_norm)
             for before, after in pairwise([channels, *widths])
         )
         self.pool = nn.MaxPool2d(2)
@@ -54,7 +56,7 @@ class UNet(Segmenter):
             nn.ConvTranspose2d(before, after, 2, stride=2) for before, after in climb
         )
         self.up = nn.ModuleList(
-            conv_stage(before, after, count=2, batch_norm=False) for before, after in climb
+            conv_stage(before, after, count=2, batch_norm=batch_norm) for before, after in climb
         )
         self.head = nn.Conv2d(width, classes, 1)
 
