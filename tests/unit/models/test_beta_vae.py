@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.data.digits import dataset
 from toolkit.models.beta_vae import BetaVAE
 from toolkit.objectives.elbo import objective
+from toolkit.stages import train
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,10 @@ def test_the_full_size_is_the_papers():
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(UsageError):
         BetaVAE(**arguments)
+
+
+@pytest.mark.slow
+def test_the_recipe_keeps_a_cheap_code(tmp_path):
+    metrics = train.run(load_recipe("beta_vae"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["elbo"] > -64
+    assert 3 < metrics["kl"] < 8

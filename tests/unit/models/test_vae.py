@@ -128,5 +128,5 @@ def test_arguments_out_of_range_are_refused(arguments):
 @pytest.mark.slow
 def test_the_recipe_bounds_the_digits(tmp_path):
     metrics = train.run(load_recipe("vae"), RunFolder(tmp_path)).detail["metrics"]
-    assert metrics["elbo"] > -24.8
-    assert metrics["kl"] > 2
+    assert metrics["elbo"] > -19.6
+    assert metrics["kl"] > 5
