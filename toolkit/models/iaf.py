@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from toolkit.core.entry import Entry
+from toolkit.models._categorical import is_full
 from toolkit.models._flow import flow_entries
 from toolkit.nn.autoregressive import Inverted, MaskedAffine
 from toolkit.nn.flow import Chain, Flow
@@ -22,9 +23,11 @@ class IAF(Flow):
             the first.
         hidden: Units of each hidden layer of a transform's masked network.
         layers: Number of its hidden layers.
+        size: `given` takes the other arguments; `full` takes the paper's eight transforms of
+            two layers of 1920.
 
     Raises:
-        UsageError: There are too few features or hidden units.
+        UsageError: There are too few features or hidden units, or the size is no known one.
 
     References:
         Improving Variational Inference with Inverse Autoregressive Flow, arXiv 1606.04934.
@@ -33,8 +36,16 @@ class IAF(Flow):
     family: ClassVar[str] = "flow"
 
     def __init__(
-        self, *, features: int = 26, depth: int = 4, hidden: int = 64, layers: int = 2
+        self,
+        *,
+        features: int = 26,
+        depth: int = 4,
+        hidden: int = 64,
+        layers: int = 2,
+        size: str = "given",
     ) -> None:
+        if is_full(size):
+            depth, hidden, layers = 8, 1920, 2
         super().__init__(
             Chain(
                 Inverted(

@@ -35,7 +35,7 @@ class IFlow(Flow):
     one in its k-th binary digit move the rest, and the other way round, for every digit.
 
     Arguments:
-        features: Dimensions of the cube; 2 or more.
+        features: Dimensions of the cube; 2 or more, in the paper up to 16.
         integrand: `gaussian` or `camel`.
         spline: `linear`, `quadratic` or `rational-quadratic`.
         bins: Bins of every spline.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from toolkit.core.entry import Entry
+from toolkit.models._categorical import is_full
 from toolkit.models._flow import flow_entries
 from toolkit.nn.autoregressive import MaskedAffine
 from toolkit.nn.flow import Chain, Flow
@@ -22,9 +23,11 @@ class MAF(Flow):
             the first.
         hidden: Units of each hidden layer of a transform's masked network.
         layers: Number of its hidden layers.
+        size: `given` takes the other arguments; `full` takes the paper's ten transforms of
+            two layers of 512 (BSDS300, of 63 features).
 
     Raises:
-        UsageError: There are too few features or hidden units.
+        UsageError: There are too few features or hidden units, or the size is no known one.
 
     References:
         Masked Autoregressive Flow for Density Estimation, arXiv 1705.07057.
@@ -33,8 +36,16 @@ class MAF(Flow):
     family: ClassVar[str] = "flow"
 
     def __init__(
-        self, *, features: int = 26, depth: int = 4, hidden: int = 64, layers: int = 2
+        self,
+        *,
+        features: int = 26,
+        depth: int = 4,
+        hidden: int = 64,
+        layers: int = 2,
+        size: str = "given",
     ) -> None:
+        if is_full(size):
+            depth, hidden, layers = 10, 512, 2
         super().__init__(
             Chain(
                 MaskedAffine(features, hidden=hidden, layers=layers, reverse=index % 2 == 1)

@@ -9,6 +9,7 @@ from torch import nn
 
 from toolkit.core.entry import Entry
 from toolkit.core.errors import UsageError
+from toolkit.models._categorical import is_full
 from toolkit.models._flow import flow_entries
 from toolkit.nn.flow import Chain, Flow
 from toolkit.nn.linear import InvertibleLinear
@@ -33,9 +34,11 @@ class NSF(Flow):
         bound: Half the length of the interval in which the splines act.
         hidden: Features of the hidden layers of a coupling's perceptron.
         layers: Number of its hidden layers.
+        size: `given` takes the other arguments; `full` takes the paper's ten couplings of 8 bins,
+            with four layers of 256 (POWER, of 6 features).
 
     Raises:
-        UsageError: There is no such spline, or one feature is too few.
+        UsageError: There is no such spline or size, or one feature is too few.
 
     References:
         Neural Spline Flows, arXiv 1906.04032.
@@ -53,7 +56,10 @@ class NSF(Flow):
         bound: float = 3.0,
         hidden: int = 64,
         layers: int = 2,
+        size: str = "given",
     ) -> None:
+        if is_full(size):
+            depth, bins, bound, hidden, layers = 10, 8, 3.0, 256, 4
         if spline not in SPLINES or bound <= 0:
             raise UsageError(
                 f"nsf(spline={spline!r}, bound={bound}) is out of range",

@@ -71,6 +71,23 @@ def test_too_few_hidden_units_are_refused():
         MAF(features=26, hidden=16)
 
 
+@pytest.mark.parametrize(("kind", "transforms", "hidden"), [(MAF, 10, 512), (IAF, 8, 1920)])
+def test_the_full_size_is_the_papers(kind, transforms, hidden):
+    with torch.device("meta"):
+        model = kind(features=63, size="full")
+    assert len(model.transform) == transforms
+    weights = [weight for weight in model.parameters() if weight.shape == (hidden, hidden)]
+    assert len(weights) == transforms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SEQUENTIAL)
+def test_the_full_size_exports(kind, tmp_path):
+    model = kind(features=63, size="full").eval()
+    result = toolkit.export(model, model.entries(), tmp_path)
+    assert all(item.outcome.status == "ok" for item in result.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "nats"), [("maf", 13.0), ("iaf", 14.5)])
 def test_the_recipe_reaches_its_nats_far_below_a_normals(name, nats, tmp_path):

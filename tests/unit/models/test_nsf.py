@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import toolkit
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import load_recipe
@@ -46,6 +47,14 @@ def test_bin_edges_and_bounds_invert_like_their_neighbours(spline):
 def test_an_unknown_spline_is_refused():
     with pytest.raises(UsageError, match="cubic"):
         NSF(spline="cubic")
+
+
+@pytest.mark.slow
+def test_the_full_size_exports(tmp_path):
+    model = NSF(features=6, size="full").eval()
+    assert sum(isinstance(part, SplineCoupling) for part in model.modules()) == 10
+    result = toolkit.export(model, model.entries(), tmp_path)
+    assert all(item.outcome.status == "ok" for item in result.values())
 
 
 @pytest.mark.slow
