@@ -87,8 +87,8 @@ def _representable(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tenso
         return inputs
     answers = source.eager(source.entry, [inputs[item.name] for item in source.entry.inputs])
     finite = [
-        torch.isfinite(value).reshape(len(value), -1).all(1).cpu()
-        for value in answers
+        torch.isfinite(value).movedim(spec.batch_axis, 0).flatten(1).all(1).cpu()
+        for spec, value in zip(source.signature.outputs, answers, strict=True)
         if value.is_floating_point() and value.dim()
     ]
     return _chosen(source, inputs, torch.stack(finite).all(0)) if finite else inputs

@@ -129,7 +129,7 @@ def sampler_entries(model: nn.Module, sampler: Autoregressive) -> list[Entry]:
 
 
 # Layouts for few networks come before those for many: they are the faster ones.
-PREFERRED = ("wavefront",)
+PREFERRED = ("steps", "wavefront")
 
 
 def _preference(name: str) -> tuple[bool, str]:
@@ -141,9 +141,10 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
     generate, step, logits = sampler.parts
     axes = sampler.position_axes
     positions = math.prod(sampler.input.shape[axis] for axis in axes)
+    batch = next((item.shape[item.batch_axis] for item in sampler.context), EXAMPLES)
     noise = Input(
         "noise",
-        law("gumbel", (positions, EXAMPLES, sampler.levels), torch.Generator().manual_seed(0)),
+        law("gumbel", (positions, batch, sampler.levels), torch.Generator().manual_seed(0)),
         dims=("time" if scheduled.lengths else None, "batch", None),
         kind="noise",
         law="gumbel",
