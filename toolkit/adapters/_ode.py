@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from toolkit.core.errors import ExportError
+from toolkit.nn.iterate import iterate
 
 MOST_STEPS = 256
 
@@ -135,8 +136,12 @@ def _integrate(
         torch.as_tensor(t, dtype=state[0].dtype, device=state[0].device) for t in (t0, t1)
     )
     dt = (end - start) / steps
-    for step in range(steps):
-        state = _step(f, start + step * dt, dt, state)
+
+    def step(number: Tensor, *now: Tensor) -> State:
+        return number + 1, *_step(f, start + number * dt, dt, now)
+
+    _, *end_state = iterate(step, steps, torch.zeros_like(start), *state)
+    state = tuple(end_state)
     return state[0] if isinstance(x, Tensor) else state
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters import _flow, _splines
+from toolkit.adapters import _flow, _passes, _splines
 from toolkit.core.entry import Entry
 from toolkit.core.protocols import Replacement
 
@@ -100,8 +100,15 @@ class NFlows:
         return module
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return the splines, whose originals index by masks."""
-        return _splines.of_nflows()
+        """Return the autoregressive inverse, and the splines, whose originals index by masks."""
+
+        def autoregressive() -> Any:
+            from nflows.transforms import MaskedAffineAutoregressiveTransform
+
+            return MaskedAffineAutoregressiveTransform(4, 8)
+
+        target = "nflows.transforms.autoregressive:AutoregressiveTransform.inverse"
+        return (_passes.of(target, autoregressive), *_splines.of_nflows())
 
     def examples(self) -> Mapping[str, Callable[[], nn.Module]]:
         """Return couplings, autoregressive and linear layers, and each way to read a context."""

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.adapters import _entries, _flow, _splines
+from toolkit.adapters import _entries, _flow, _passes, _splines
 from toolkit.core.entry import Entry, Input, Law
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Replacement
+from toolkit.nn.iterate import iterate
 
 SERIES_TERMS = 20
 SPARE_STEPS = 2
@@ -249,9 +250,12 @@ class _FixedPoint:
         x: Tensor = y - block.nnet(y)
         previous = y
         limit = atol + y.abs() * rtol
-        for _ in range(self.steps):
+
+        def step(x: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
             done = ((x - previous) ** 2 / limit < 1).all()
-            x, previous = torch.where(done, x, y - block.nnet(x)), torch.where(done, previous, x)
+            return torch.where(done, x, y - block.nnet(x)), torch.where(done, previous, x)
+
+        x, _ = iterate(step, self.steps, x, previous)
         return x
 
     def measure(self, block: Any, y: Tensor, atol: float, rtol: float) -> Tensor:
@@ -318,7 +322,13 @@ class NormFlows:
         return module
 
     def replacements(self) -> Sequence[Replacement]:
-        """Return the residual block's inversion and the splines."""
+        """Return the residual block's inversion, the autoregressive inverse and the splines."""
+
+        def affine() -> Any:
+            from normflows.flows.affine.autoregressive import MaskedAffineAutoregressive
+
+            return MaskedAffineAutoregressive(4, 8)
+
         point = _FixedPoint()
 
         # The library looks them up on the class, which binds functions only.
@@ -335,6 +345,7 @@ class NormFlows:
                 examples=_fixed_point_examples,
                 measure=measure,
             ),
+            _passes.of("normflows.flows.affine.autoregressive:Autoregressive.inverse", affine),
             *_splines.of_normflows(),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,6 +14,7 @@ from toolkit.adapters import _flow, _splines
 from toolkit.adapters._ode import EqualSteps
 from toolkit.core.entry import Entry, Law
 from toolkit.core.protocols import Replacement
+from toolkit.nn.iterate import iterate
 
 
 def log_prob(flow: Any, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -153,6 +154,16 @@ class Zuko:
                     str(count): ((count,), {"dtype": torch.float64}) for count in (1, 5, 32)
                 },
             ),
+            Replacement(
+                targets=("zuko.transforms:AutoregressiveTransform._inverse",),
+                function=_passes,
+                examples=_autoregressive,
+            ),
+            Replacement(
+                targets=("zuko.utils:bisection", "zuko.transforms:bisection"),
+                function=_bisection,
+                examples=_bisections,
+            ),
             *_splines.of_zuko(),
         )
 
@@ -277,6 +288,60 @@ def _nodes(count: int, **place: Any) -> tuple[Tensor, Tensor]:
     nodes, weights = np.polynomial.legendre.leggauss(count)
     place.setdefault("dtype", torch.get_default_dtype())
     return torch.as_tensor((nodes + 1) / 2, **place), torch.as_tensor(weights / 2, **place)
+
+
+def _passes(transform: Any, y: Tensor) -> Tensor:
+    """Return what an autoregressive transform maps to `y`, one more feature right in every pass."""
+
+    def step(x: Tensor) -> tuple[Tensor]:
+        return (transform.meta(x).inv(y),)
+
+    (x,) = iterate(step, transform.passes, torch.zeros_like(y))
+    return x
+
+
+def _bisection(
+    f: Callable[[Tensor], Tensor],
+    y: Tensor,
+    a: float | Tensor,
+    b: float | Tensor,
+    n: int = 16,
+    phi: Iterable[Tensor] = (),  # noqa: ARG001  (the library's gradients need it)
+) -> Tensor:
+    """Return the x between two bounds at which f(x) = y, halving the interval n times."""
+
+    def step(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        middle = (low + high) / 2
+        below = f(middle) < y
+        return torch.where(below, middle, low), torch.where(below, high, middle)
+
+    low, high = (torch.as_tensor(bound).to(y).expand_as(y) for bound in (a, b))
+    low, high = iterate(step, n, low, high)
+    return (low + high) / 2
+
+
+def _autoregressive() -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """Return a transform of three features, whose law reads the sum of the features before."""
+    from zuko.transforms import AutoregressiveTransform, MonotonicAffineTransform
+
+    def meta(x: Tensor) -> Transform:
+        before = x.cumsum(-1) - x
+        made: Transform = MonotonicAffineTransform(before, before.sin())
+        return made
+
+    y = torch.tensor([[0.3, -1.2, 0.5], [2.0, 0.1, 0.0]], dtype=torch.float64)
+    transforms = {count: AutoregressiveTransform(meta, count) for count in (2, 3)}
+    return {f"{count} passes": ((made, y), {}) for count, made in transforms.items()}
+
+
+def _bisections() -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """Return bounds as numbers, the greater one first, and as tensors."""
+    y = torch.tensor([[0.3, -1.2], [2.0, 0.1]], dtype=torch.float64)
+    return {
+        "numbers": ((torch.sinh, y, -10.0, 10.0), {"n": 30}),
+        "falling": ((torch.cos, y.tanh(), 3.0, 0.0), {}),
+        "tensors": ((torch.sinh, y, y - 8, y + 8, 20), {}),
+    }
 
 
 def _equations() -> Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]:

@@ -60,6 +60,7 @@ def fold_parameters(program: ExportedProgram) -> Folding:
         _store(program, node, values[node][0], f"folded_{count}", values)
     graph.eliminate_dead_code()
     _drop_unused(program)
+    _rename_outputs(program)
     program.graph_module.recompile()
     constants = len(frontier) + len(systems)
     return Folding(constants, before - len(graph.nodes) + constants, kept)
@@ -189,3 +190,12 @@ def _drop_unused(program: ExportedProgram) -> None:
             program.state_dict.pop(spec.target, None)
             program.constants.pop(spec.target, None)
     signature.input_specs[:] = specs
+
+
+def _rename_outputs(program: ExportedProgram) -> None:
+    """Let the signature name the nodes that give the outputs now."""
+    (results,) = program.graph_module.graph.output_node().args
+    specs = program.graph_signature.output_specs
+    for spec, node in zip(specs, results, strict=True):
+        if isinstance(node, fx.Node) and hasattr(spec.arg, "name"):
+            spec.arg.name = node.name

@@ -22,9 +22,11 @@ from torch import Tensor, fx, nn
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.nn.modules import module as hooks
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from toolkit.capture.decompose import decompositions
 from toolkit.core.errors import ExportError
+from toolkit.nn.iterate import State, Step, heard_by
 
 aten = torch.ops.aten
 SAME = frozenset(
@@ -52,12 +54,21 @@ VALUE_SHAPED = frozenset(
     }
 )
 BOOLEAN = (torch.bool, torch.uint8)
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001  (no public name)
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
 
 
 def guard(tensor: Tensor, value: object) -> None:
     """Stand in a graph for the place where Python read `value` out of a tensor."""
+
+
+def carry(initial: Tensor) -> None:
+    """Stand in a graph for what one iteration of a declared loop is given."""
+
+
+def loop_end(count: int, carried: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    """Stand in a graph behind one iteration of a declared loop; its items are the last state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +139,7 @@ def record(module: nn.Module, inputs: Sequence[Tensor]) -> Recording:
     places = [graph.placeholder(f"input_{position}") for position in range(len(given))]
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     plain = {name: tensor.detach() for name, tensor in state.items()}
-    with _paths(recorder), recorder, _Functional():
+    with heard_by(recorder.declared), _paths(recorder), recorder, _Functional():
         for tensor, place in zip(given, places, strict=True):
             recorder.track(tensor, place)
         wrapped = tuple(FunctionalTensor.to_functional(tensor) for tensor in given)
@@ -242,6 +253,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if out is not NotImplemented:
                 return out
         self._refuse(func, args, tensors)
+        if func in decompositions() or func.has_kernel_for_dispatch_key(_COMPOSITE):
+            with self:
+                return decompositions().get(func, func.decompose)(*args, **kwargs)
         return self.emit(func, *args, **kwargs)
 
     def emit(self, func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -270,6 +284,36 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(item, Tensor):
                 self.track(item, self._item(node, position, fixed=fixed))
         return out
+
+    def declared(self, step: Step, count: int, state: State) -> State:
+        """Write down one iteration of a loop that says that it is one.
+
+        Raises:
+            ExportError: The step changes the state's shapes or element types.
+        """
+        graph = self.recording.graph
+        given = [_unwrapped(tensor) for tensor in state]
+        places = [graph.call_function(carry, (self.node_of(tensor),)) for tensor in given]
+        made = step(*map(self._fresh, given, places))
+        after = [_unwrapped(tensor) for tensor in made]
+        kinds = [[(tuple(x.shape), x.dtype) for x in tensors] for tensors in (given, after)]
+        if kinds[0] != kinds[1]:
+            raise ExportError(
+                f"one iteration of a loop makes {kinds[1]} of {kinds[0]}",
+                where=self._place(),
+                next_step="begin with a state of the shapes and element types that a step gives",
+            )
+        end = self._call(loop_end, (count, tuple(places), tuple(map(self.node_of, after))), {})
+        items = [graph.call_function(operator.getitem, (end, place)) for place in range(len(after))]
+        return tuple(map(self._fresh, after, items))
+
+    def _fresh(self, tensor: Tensor, node: fx.Node) -> Tensor:
+        """Return a copy that the given node made."""
+        with _disable_current_modes():
+            copied = tensor.detach().clone()
+        self.track(copied, node)
+        wrapped: Tensor = FunctionalTensor.to_functional(copied)
+        return wrapped
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> fx.Node:
         node = self.recording.graph.call_function(func, args, kwargs)

@@ -108,8 +108,7 @@ def lend(node: fx.Node, values: Sequence[fx.Node]) -> list[fx.Node]:
     for value in values:
         with graph.inserting_after(last):
             last = graph.placeholder(f"lent_{len(places) + len(lent)}")
-        last.meta.update({key: value.meta[key] for key in ("shape", "dtype") if key in value.meta})
-        lent.append(last)
+        lent.append(like(last, value))
     node.args = (body, count, carried, (*outer, *values), *rest)
     return lent
 
@@ -140,3 +139,9 @@ def structure(body: Body) -> tuple[Any, ...]:
         target = "" if node.op == "placeholder" else node.target
         lines.append((node.op, target, tuple(map(leaf, leaves)), str(spec)))
     return (*lines, body.settles, body.until)
+
+
+def like(node: fx.Node, other: fx.Node) -> fx.Node:
+    """Return the node, told the other's shape and element type."""
+    node.meta.update({key: other.meta[key] for key in ("shape", "dtype") if key in other.meta})
+    return node

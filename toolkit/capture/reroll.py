@@ -15,8 +15,9 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from toolkit.capture.declared import roll_declared
 from toolkit.capture.record import Guard, Recording
-from toolkit.capture.repeat import Body, repeat
+from toolkit.capture.repeat import Body, like, repeat
 from toolkit.capture.segments import (
     MIN_ITERATIONS,
     Recorded,
@@ -40,7 +41,7 @@ def reroll(recording: Recording) -> int:
     for node in recording.graph.nodes:
         if node.target in (aten.view.default, aten._unsafe_view.default):  # noqa: SLF001
             node.target = aten.reshape.default
-    done = 0
+    done = roll_declared(recording)
     while found := _round(recording):
         done += found
     return done
@@ -105,7 +106,7 @@ class _Roller:
         """Write the body, the node and what follows it."""
         found = self.segments
         self.carried = [
-            _like(self.inside.placeholder(f"carried_{slot}"), initial)
+            like(self.inside.placeholder(f"carried_{slot}"), initial)
             for slot, (_, initial) in enumerate(found.slots)
         ]
         for offset, sources in enumerate(found.sources):
@@ -160,12 +161,12 @@ class _Roller:
         if value.graph is self.inside:
             return value
         if value not in self.outer:
-            self.outer[value] = _like(self._placeholder(f"outer_{len(self.outer)}"), value)
+            self.outer[value] = like(self._placeholder(f"outer_{len(self.outer)}"), value)
         return self.outer[value]
 
     def _slice(self, column: tuple[fx.Node, ...]) -> fx.Node:
         if column not in self.stacked:
-            self.stacked[column] = _like(self._placeholder(f"slice_{len(self.stacked)}"), column[0])
+            self.stacked[column] = like(self._placeholder(f"slice_{len(self.stacked)}"), column[0])
         return self.stacked[column]
 
     def _placeholder(self, name: str) -> fx.Node:
@@ -198,7 +199,7 @@ class _Roller:
             arguments: Any = (body, count, initial, tuple(self.outer), stacks, shapes, before)
             loop = self.outside.call_function(repeat, arguments)
             items = [
-                _like(
+                like(
                     self.outside.call_function(operator.getitem, (loop, place)), nodes[last + made]
                 )
                 for place, made in enumerate([*(made for made, _ in found.slots), *found.extras])
@@ -268,8 +269,3 @@ class _Roller:
             self.recording.guards.remove(entry)
         self.outside.erase_node(call)
         return node  # type: ignore[return-value]
-
-
-def _like(node: fx.Node, other: fx.Node) -> fx.Node:
-    node.meta.update({key: other.meta[key] for key in ("shape", "dtype") if key in other.meta})
-    return node

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.record import BOOLEAN, line_of, reader
 from toolkit.capture.segments import UNROLLED, find_runs
+from toolkit.nn.iterate import State, Step, heard_by
 
 aten = torch.ops.aten
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
@@ -52,10 +53,12 @@ def stumbles(module: nn.Module, inputs: Sequence[Tensor]) -> Stumbles:
         inputs: Its example inputs.
     """
     own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    with _Watch(own) as watch, torch.no_grad(), torch.random.fork_rng():
+    watch = _Watch(own)
+    with heard_by(watch.declared), watch, torch.no_grad(), torch.random.fork_rng():
         module(*(tensor.clone() for tensor in inputs))
     runs = find_runs(watch.codes)
-    repeated = max((run.end - run.start - run.period for run in runs), default=0)
+    found = [run.end - run.start - run.period for run in runs]
+    repeated = max([*found, watch.repeated])
     return Stumbles(watch.read, watch.masked, repeated)
 
 
@@ -72,7 +75,15 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.own, self.read, self.masked = own, "", ""
         self.codes: list[int] = []
+        self.repeated = 0
         self._known: dict[Any, int] = {}
+
+    def declared(self, step: Step, count: int, state: State) -> State:
+        """Take one step of a loop that says that it is one, and note how much it repeats."""
+        before = len(self.codes)
+        state = step(*state)
+        self.repeated = max(self.repeated, (count - 1) * (len(self.codes) - before))
+        return state
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -6,6 +6,7 @@ of zero: `erfinv(x * (1 - 1e-6))` then becomes infinite at one, and `log(x + 1e-
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
@@ -37,8 +38,27 @@ def _identity(op: Any, x: Any, **_: Any) -> Any:
     return op.Identity(x)
 
 
+def _keyed(rule: RewriteRule) -> RewriteRule:
+    """Return the rule, which looks at its own operator only: most of it else is failing to match.
+
+    A rule with several outputs would search the whole graph from every node.
+    """
+    key = rule._target_pattern.output_nodes[0].op_identifier()  # noqa: SLF001  (no public name)
+    if key is None:
+        return rule
+    keyed, try_rewrite = copy.copy(rule), rule.try_rewrite
+
+    def tried(model: ir.Model, graph: Any, node: ir.Node, **settings: Any) -> Any:
+        if node.op_identifier() != key:
+            return None
+        return try_rewrite(model, graph, node, **settings)
+
+    keyed.try_rewrite = tried
+    return keyed
+
+
 _ONE, _ZERO = _is(1.0), _is(0.0)
-_RULES = (
+_EXACT = (
     RewriteRule(lambda op, x, c: op.Mul(x, c), _identity, _ONE),
     RewriteRule(lambda op, x, c: op.Mul(c, x), _identity, _ONE),
     RewriteRule(lambda op, x, c: op.Div(x, c), _identity, _ONE),
@@ -49,3 +69,4 @@ _RULES = (
     inexact.dropout_inference_rule,
     *(rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in inexact.rules.rules),  # noqa: SLF001  (no public name)
 )
+_RULES = tuple(map(_keyed, _EXACT))
