@@ -32,7 +32,11 @@ def translation(
     elif kind == "GRU":
         values, _ = op.GRU(*given, hidden_size=size, linear_before_reset=1)
     else:
-        values, _ = op.RNN(*given, hidden_size=size)
+        # The defaults name a second direction's activation too, which TensorRT refuses; it also
+        # asks for three parameters, of which tanh uses none.
+        values, _ = op.RNN(
+            *given, hidden_size=size, activations=["Tanh"], activation_alpha=[0.0, 0.0, 0.0]
+        )
     return op.Squeeze(values, [1])
 
 
