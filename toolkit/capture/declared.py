@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from toolkit.capture.record import Recording, carry, loop_end
+from toolkit.capture.record import Recording, loop_end
 from toolkit.capture.repeat import Body, like, repeat, weight
 from toolkit.capture.segments import UNROLLED
 from toolkit.core.errors import ExportError
