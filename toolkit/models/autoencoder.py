@@ -21,7 +21,7 @@ class Dimensions:
 
 
 SIZES = {
-    "small": Dimensions(shape=(1, 8, 8), hidden=(256, 128), latent=16),
+    "small": Dimensions(shape=(1, 8, 8), hidden=(256,), latent=16),
     "full": Dimensions(shape=(1, 28, 28), hidden=(1000, 500, 250), latent=30),
 }
 

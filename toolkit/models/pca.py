@@ -19,7 +19,7 @@ class Dimensions:
 
 
 SIZES = {
-    "small": Dimensions(shape=(1, 8, 8), latent=16),
+    "small": Dimensions(shape=(1, 8, 8), latent=10),
     "full": Dimensions(shape=(1, 28, 28), latent=30),
 }
 
@@ -33,7 +33,8 @@ class PCA(CodeModel):
     Arguments:
         size: `small` for digits of 8x8, `full` for 28x28 and the 30 components of the paper.
         shape: Channels, height and width of a picture; empty takes those of `size`.
-        latent: Number of components; 0 takes that of `size`.
+        latent: Number of components; 0 takes that of `size`. A subspace is well defined where
+            the variances have a gap, as the digits' have after ten.
 
     Raises:
         UsageError: There is no such size, or a dimension is not positive.

@@ -58,5 +58,5 @@ def test_the_recipe_restores_better_than_as_many_principal_components(tmp_path):
     pca = PCA(16).fit(flat["train"])
     restored = torch.from_numpy(pca.inverse_transform(pca.transform(flat["test"])))
     psnr = -10 * (restored - data.test["x"].flatten(1)).square().mean().log10()
-    assert metrics["psnr"] > psnr + 0.5
-    assert metrics["psnr"] > 19.7
+    assert metrics["psnr"] > psnr + 1.5
+    assert metrics["psnr"] > 21

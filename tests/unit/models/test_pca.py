@@ -56,7 +56,7 @@ def test_it_starts_at_the_mean_of_the_first_batch():
     x = torch.rand(8, 1, 8, 8)
     model = PCA()
     model.initialize(x)
-    torch.testing.assert_close(model.decode(torch.zeros(1, 16))[0], x.mean(0))
+    torch.testing.assert_close(model.decode(torch.zeros(1, model.latent))[0], x.mean(0))
 
 
 def test_the_full_size_is_the_papers():
@@ -84,5 +84,5 @@ def test_the_recipe_reaches_the_error_of_the_singular_vectors(tmp_path):
         -10 * math.log10(float((given - test).square().mean())) for given in (restored, projected)
     ]
     assert psnr[0] == pytest.approx(psnr[1], abs=0.05)
-    assert psnr[0] > 19
-    assert largest_angle(model.decoder.weight.detach(), vectors) < 10
+    assert psnr[0] > 17
+    assert largest_angle(model.decoder.weight.detach(), vectors) < 2
