@@ -22,6 +22,7 @@ from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.core.registry import schedules
 from toolkit.models.pixelcnn import PixelCNN
+from toolkit.models.pixelrnn import PixelRNN
 
 NAMES = schedules.names()
 LEVELS = 7
@@ -209,6 +210,16 @@ def pixelcnn(*takes, **arguments):
     return Net(make, picture, ("wavefront", *takes))
 
 
+def pixelrnn(cells):
+    def make():
+        model = PixelRNN(cells=cells, levels=5, hidden=4, layers=2, height=5, width=6)
+        with torch.no_grad():
+            model.rest[-1].weight *= 8
+        return model
+
+    return Net(make, picture, ("steps",))
+
+
 NETS = {
     "wavenet": Net(WaveNet, signal, ("scan",)),
     "gpt": Net(GPT, tokens, ("scan",)),
@@ -223,9 +234,11 @@ NETS = {
     "large kernels": pixelcnn(height=6, width=9, first_kernel=3, kernel=5),
     "one row": pixelcnn("rows", height=1, width=5),
     "one column": pixelcnn("rows", height=5, width=1),
+    "pixelrnn": pixelrnn("diagonal"),
+    "row pixelrnn": pixelrnn("row"),
 }
 TAKEN = [(net, name) for net, item in NETS.items() for name in item.takes]
-EXPORTED = ("wavenet", "gpt", "lstm", "in-place pixelcnn", "gated pixelcnn")
+EXPORTED = ("wavenet", "gpt", "lstm", "in-place pixelcnn", "gated pixelcnn", "pixelrnn")
 BOTH = [case for case in TAKEN if case[0] in EXPORTED or case == ("wide", "wavefront")]
 
 

@@ -96,6 +96,28 @@ def sequence_sampler(x: Input, levels: int, embed: Network | None = None) -> Aut
     )
 
 
+def picture_entries(x: Input, levels: int, embed: Network) -> list[Entry | Autoregressive]:
+    """Return `log_prob` of a picture, and how grey pictures are drawn; coloured ones' `logits`.
+
+    Arguments:
+        x: The network's input, `(batch, colours, height, width)`.
+        levels: Number of levels of a colour.
+        embed: Levels to the values that the network reads.
+    """
+    if x.shape[1] > 1:
+        return [*density_entries(x)]
+    sampler = Autoregressive(
+        "sample",
+        call="forward",
+        input=x,
+        order="raster",
+        levels=levels,
+        levels_axis=1,
+        embed=embed,
+    )
+    return [log_prob_entry(x), sampler]
+
+
 def drawn(shape: tuple[int, ...], levels: int) -> Tensor:
     """Return repeatable uniform categories, int64 of a shape."""
     return torch.randint(levels, shape, generator=torch.Generator().manual_seed(0))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.models import _categorical
 from toolkit.nn.masked import MaskedConv2d
 from toolkit.nn.recurrent import DiagonalLSTM, RowLSTM
-from toolkit.nn.stack import Residual, Stack
+from toolkit.nn.stack import Residual, Stack, State
 
 CELLS = {"diagonal": DiagonalLSTM, "row": RowLSTM}
 
@@ -63,8 +64,8 @@ class PixelRNN(nn.Module):
         self.levels = levels
         self.size = (colours, height, width)
         channels, cell = 2 * hidden, CELLS[cells]
-        self.net = Stack(
-            MaskedConv2d("A", colours, channels, first_kernel, colours=colours),
+        self.first = MaskedConv2d("A", colours, channels, first_kernel, colours=colours)
+        self.rest = Stack(
             *(
                 Residual(
                     Stack(
@@ -90,7 +91,7 @@ class PixelRNN(nn.Module):
         Arguments:
             x: Pictures `(batch, colours, height, width)`.
         """
-        return _categorical.by_colour(self.net(x), self.size[0])
+        return _categorical.by_colour(self.rest(self.first(x)), self.size[0])
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log-probability of each picture in nats, `(batch,)`."""
@@ -111,11 +112,43 @@ class PixelRNN(nn.Module):
             self, noise, lambda level: self.embed(level.to(noise.dtype)), size=self.size
         )
 
+    def init_state(self, batch: int) -> State:
+        """Return the state before the first pixel."""
+        width = self.size[2]
+        return self.first.init_state(batch, width), self.rest.init_state(batch, width)
+
+    def draw(self, noise: Tensor, state: State) -> tuple[Tensor, State]:
+        """Draw one pixel, its colours one after the other; no layer computes a pixel twice.
+
+        Arguments:
+            noise: Standard Gumbel noise `(colours, batch, levels)`.
+            state: What the pixels before have left.
+
+        Returns:
+            Levels, int64 `(batch, colours)`, and the state for the next pixel.
+        """
+        pixels, hidden = state
+        before, blank = self.first.past(pixels), torch.zeros_like(noise[0, :, 0])
+        levels: list[Tensor] = []
+        after = hidden
+        for colour, now in enumerate(noise.unbind(0)):
+            x = self._pixel(levels, blank)
+            logits, after = self.rest.step(before + self.first.current(x), hidden)
+            own = logits.chunk(len(noise), 1)[colour]
+            levels.append((own + now).argmax(1))
+        pixels = self.first.remember(self._pixel(levels, blank), pixels)
+        return torch.stack(levels, 1), (pixels, after)
+
+    def _pixel(self, levels: Sequence[Tensor], blank: Tensor) -> Tensor:
+        """Return the colours drawn so far, and nothing for the others, `(batch, colours)`."""
+        known = [self.embed(level.to(blank.dtype)) for level in levels]
+        return torch.stack([*known, *[blank] * (self.size[0] - len(known))], 1)
+
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a picture."""
+        """Return `log_prob` of a picture, and how a grey one is sampled."""
         example = self.embed(_categorical.drawn((_categorical.EXAMPLES, *self.size), self.levels))
         x = Input("x", example, dims=("batch", None, None, None))
-        return _categorical.density_entries(x)
+        return _categorical.picture_entries(x, self.levels, self.embed)
 
 
 model = PixelRNN

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toolkit.core.errors import UsageError
+from toolkit.nn.stack import State
 
 Kind = Literal["A", "B"]
 
@@ -86,12 +87,12 @@ class CausalConv1d(nn.Conv1d):
         padded = F.pad(x, (self.reach, 0))
         return F.conv1d(padded, self.masked_weight(), self.bias, dilation=self.dilation)
 
-    def init_state(self, batch: int) -> Tensor:
-        """Return the entries that past taps reach, none yet: `(batch, in, reach)`."""
-        return self.weight.new_zeros(batch, self.in_channels, self.reach)
+    def init_state(self, batch: int) -> State:
+        """Return the entries that past taps reach, `(batch, in, reach)`; `()` with one tap."""
+        return self.weight.new_zeros(batch, self.in_channels, self.reach) if self.reach else ()
 
     def past(self, state: Tensor) -> Tensor:
-        """Return what the past taps and the bias give, `(batch, out)`."""
+        """Return what the past taps, of which there are some, and the bias give: `(batch, out)`."""
         taps = state[:, :, :: self.dilation[0]]
         y = torch.einsum("bck,ock->bo", taps, self.masked_weight()[:, :, :-1])
         return y if self.bias is None else y + self.bias
@@ -100,8 +101,10 @@ class CausalConv1d(nn.Conv1d):
         """Return what the current tap gives, `(batch, out)` of `(batch, in)`."""
         return F.linear(x, self.masked_weight()[:, :, -1])
 
-    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return `(batch, out)` of `(batch, in)`, and the entries for the next step."""
+        if self.reach == 0:
+            return F.linear(x, self.masked_weight()[:, :, 0], self.bias), state
         return self.past(state) + self.current(x), torch.cat([state, x.unsqueeze(2)], 2)[:, :, 1:]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from toolkit.nn.causal import CausalConv1d, Kind, MaskedRowConv, RowCausalConv2d, row_above
 from toolkit.nn.stack import State
@@ -47,21 +46,16 @@ class GatedResidual1d(nn.Module):
         y = gate(self.conv(x))
         return (x if self.out is None else x + self.out(y)), self.skip(y)
 
-    def init_state(self, batch: int) -> Tensor:
+    def init_state(self, batch: int) -> State:
         """Return the dilated convolution's state."""
         return self.conv.init_state(batch)
 
-    def step(self, x: Tensor, state: Tensor) -> tuple[Pair, Tensor]:
+    def step(self, x: Tensor, state: State) -> tuple[Pair, State]:
         """Return `(batch, channels)` and `(batch, skip_channels)`, and the next state."""
         y, state = self.conv.step(x, state)
         y = gate(y)
-        onward = x if self.out is None else x + _alone(self.out, y)
-        return (onward, _alone(self.skip, y)), state
-
-
-def _alone(conv: CausalConv1d, x: Tensor) -> Tensor:
-    """Return what a convolution of one tap gives at one position, `(batch, out)`."""
-    return F.linear(x, conv.masked_weight()[:, :, 0], conv.bias)
+        onward = x if self.out is None else x + self.out.step(y, ())[0]
+        return (onward, self.skip.step(y, ())[0]), state
 
 
 def _total(skips: Sequence[Tensor]) -> Tensor:

@@ -35,6 +35,7 @@ class MaskedConv2d(nn.Conv2d):
     """
 
     mask: Tensor
+    offsets: Tensor
 
     def __init__(
         self,
@@ -62,6 +63,9 @@ class MaskedConv2d(nn.Conv2d):
                 kind, in_channels, out_channels, colours=colours, repeats=repeats
             )
         self.register_buffer("mask", mask)
+        before = [tap for tap in self.taps() if tap != (0, 0)]
+        offsets = torch.tensor(before, dtype=torch.int64).reshape(-1, 2)
+        self.register_buffer("offsets", offsets, persistent=False)
 
     def masked_weight(self) -> Tensor:
         """Return the weight with dead taps at zero, `(out, in, kernel, kernel)`."""
@@ -83,7 +87,12 @@ class MaskedConv2d(nn.Conv2d):
         return functional.conv2d(x, self.masked_weight(), self.bias, padding=self.padding)
 
     def init_state(self, batch: int, width: int) -> State:
-        """Return the pixels that past taps reach, `(batch, in, pixels)`, and the column, `()`."""
+        """Return the pixels that past taps reach, `(batch, in, pixels)`, and the column, `()`.
+
+        With a kernel of one pixel there are none: `()`.
+        """
+        if self.middle == 0:
+            return ()
         pixels = self.middle * (width + 1)
         return (
             self.weight.new_zeros(batch, self.in_channels, pixels),
@@ -91,10 +100,10 @@ class MaskedConv2d(nn.Conv2d):
         )
 
     def past(self, state: State) -> Tensor:
-        """Return what the past taps and the bias give at this pixel, `(batch, out)`."""
+        """Return what the past taps, of which there are some, and the bias give: `(batch, out)`."""
         pixels, column = state
-        rows, columns = self._past_taps()
-        width = self._width(state)
+        rows, columns = self.offsets.unbind(1)
+        width = self._width(pixels)
         inside = (column + columns >= 0) & (column + columns < width)
         places = (pixels.shape[2] + rows * width + columns).clamp(max=pixels.shape[2] - 1)
         read = pixels[:, :, places] * inside
@@ -106,23 +115,21 @@ class MaskedConv2d(nn.Conv2d):
         """Return what the current pixel gives, `(batch, out)` of `(batch, in)`."""
         return functional.linear(x, self.masked_weight()[:, :, self.middle, self.middle])
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return `(batch, out)` of `(batch, in)`, and the pixels for the next step."""
+    def remember(self, x: Tensor, state: State) -> State:
+        """Return the pixels for the next step, this one among them."""
         pixels, column = state
         after = torch.cat([pixels, x.unsqueeze(2)], 2)[:, :, 1:]
-        width = max(self._width(state), 1)
-        return self.past(state) + self.current(x), (after, (column + 1) % width)
+        return after, (column + 1) % self._width(pixels)
 
-    def _width(self, state: State) -> int:
-        """Return the picture's width; 0 where there are no past taps and it does not matter."""
-        pixels: Tensor = state[0]
-        return pixels.shape[2] // self.middle - 1 if self.middle else 0
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return `(batch, out)` of `(batch, in)`, and the pixels for the next step."""
+        if self.middle == 0:
+            return functional.linear(x, self.masked_weight()[:, :, 0, 0], self.bias), state
+        return self.past(state) + self.current(x), self.remember(x, state)
 
-    def _past_taps(self) -> tuple[Tensor, Tensor]:
-        """Return the rows and columns of the past taps, relative to the current pixel."""
-        taps = [tap for tap in self.taps() if tap != (0, 0)]
-        found = torch.tensor(taps, dtype=torch.int64, device=self.weight.device).reshape(-1, 2)
-        return found[:, 0], found[:, 1]
+    def _width(self, pixels: Tensor) -> int:
+        """Return the picture's width."""
+        return pixels.shape[2] // self.middle - 1
 
 
 class CausalLayer(nn.Module):

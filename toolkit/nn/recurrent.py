@@ -187,7 +187,7 @@ class DiagonalLSTM(nn.Module):
         row, cell, column = state
         inside = (column > 0).to(x.dtype)
         around = torch.stack([row[:, :, 0], inside * row[:, :, -1]], 2)
-        given = F.linear(x, self.input.masked_weight()[:, :, 0, 0], self.input.bias)
+        given, _ = self.input.step(x, ())
         gates = given + self.state(around).squeeze(2)
         hidden, cell = lstm_cell(gates, inside * cell)
         row = torch.cat([row, hidden.unsqueeze(2)], 2)[:, :, 1:]
@@ -197,8 +197,8 @@ class DiagonalLSTM(nn.Module):
 class RowLSTM(nn.Module):
     """An LSTM from row to row: a pixel's hidden values from three of the row above.
 
-    All pixels of a row are computed at once. Its steps walk over rows: `(batch, channels, width)`
-    to `(batch, hidden, width)`.
+    All pixels of a row are computed at once. Its steps walk over pixels in raster order:
+    `(batch, channels)` to `(batch, hidden)`.
 
     Arguments:
         channels: Channels of the input.
@@ -228,16 +228,26 @@ class RowLSTM(nn.Module):
         return _run(body, blank, (self.input(x).permute(2, 0, 1, 3),)).permute(1, 2, 0, 3)
 
     def init_state(self, batch: int, width: int) -> State:
-        """Return hidden values and cell of the row above, zero."""
-        blank = self.state.weight.new_zeros(batch, self.hidden, width)
-        return blank, blank
+        """Return the input to the left, hidden values and cells of a row back, and the column."""
+        blank = self.state.weight.new_zeros(batch, self.hidden, width + 1)
+        column = torch.zeros((), dtype=torch.int64, device=blank.device)
+        return self.input.init_state(batch), blank, blank[:, :, 1:], column
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return `(batch, hidden, width)` of `(batch, channels, width)`, and the next state."""
-        hidden, cell = state
-        gates = self.input(x.unsqueeze(2)).squeeze(2) + self.state(hidden)
-        hidden, cell = lstm_cell(gates, cell)
-        return hidden, (hidden, cell)
+        """Return `(batch, hidden)` of `(batch, channels)` at this pixel, and the next state."""
+        left, hidden, cells, column = state
+        width = cells.shape[2]
+        begun, more = (column > 0).to(x.dtype), (column < width - 1).to(x.dtype)
+        # The newest of `width + 1` hidden values is to the left, the oldest above that.
+        above = [begun * hidden[:, :, 0], hidden[:, :, 1], more * hidden[:, :, min(2, width)]]
+        given, left = self.input.step(x, begun * left)
+        gates = given + F.conv1d(torch.stack(above, 2), self.state.weight).squeeze(2)
+        new, cell = lstm_cell(gates, cells[:, :, 0])
+        hidden, cells = (
+            torch.cat([old, value.unsqueeze(2)], 2)[:, :, 1:]
+            for old, value in ((hidden, new), (cells, cell))
+        )
+        return new, (left, hidden, cells, (column + 1) % width)
 
 
 def skew(x: Tensor) -> Tensor:

@@ -128,7 +128,8 @@ class Shift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `(batch, time, features)` of the same."""
         start = self.start.expand(x.shape[0], 1, -1)
-        return torch.cat([start, x[:, :-1]], 1)
+        # Not x[:, :-1] first: exporters take no length at which a part is empty.
+        return torch.cat([start, x], 1)[:, :-1]
 
     def init_state(self, batch: int) -> Tensor:
         """Return the start, `(batch, features)`."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from toolkit.capture.causal.body import BATCHES, Body, body
-from toolkit.capture.oracle import in_double
+from toolkit.capture.causal.body import Body, body
+from toolkit.capture.causal.program import double_by_default
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import scanned
 
 State = Any
+
+
+Traced = tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]
 
 
 class Stepping(Protocol):
@@ -40,12 +44,13 @@ class StepSampler(nn.Module):
         dtype: Its precision.
     """
 
-    def __init__(self, model: Stepping, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.colours, self.height, self.width = model.size
-        with in_double(), torch.no_grad():
-            self.first: Body = body(lambda batch: _first(model, batch), "the state").to(dtype)
-            self.pixel: Body = body(lambda batch: _pixel(model, batch), "the step").to(dtype)
+        double = copy.deepcopy(model).double()
+        with double_by_default():
+            self.first: Body = body(lambda batch: _first(double, batch), "the state").to(dtype)
+            self.pixel: Body = body(lambda batch: _pixel(double, batch), "the step").to(dtype)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Draw one picture per item of the batch.
@@ -63,7 +68,7 @@ class StepSampler(nn.Module):
             levels, *after = self.pixel.run(entries[0].shape[1], (*entries, *states), fixed)
             return after, (levels,)
 
-        states = self.first(batch, noise)
+        states = self.first(batch, noise[0])
         _, (levels,) = scanned(step, states, [by_pixel], self.pixel.constants())
         return levels.permute(1, 2, 0).reshape(batch, self.colours, self.height, self.width)
 
@@ -74,14 +79,30 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     Raises:
         ExportError: The model does not step itself, or walks another way than is declared.
     """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     if sampler.order != "raster" or sampler.predicts != "this" or not _steps(model):
         raise ExportError(
             f"{type(model).__name__} does not draw a picture pixel by pixel itself",
             where="its init_state(), draw(), size and levels, along order 'raster'",
             next_step="build it from layers with a step, as toolkit/models/pixelrnn.py does",
         )
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     return Scheduled(StepSampler(model, dtype))
+
+
+def _first(model: Stepping, batch: int) -> Traced:
+    """Return what gives the first states, and its example: noise, which it does not read."""
+    return lambda _: tuple(pytree.tree_leaves(model.init_state(batch))), [torch.zeros(1, batch)]
+
+
+def _pixel(model: Stepping, batch: int) -> Traced:
+    """Return the step with its states one by one, and its examples."""
+    states, nested = pytree.tree_flatten(model.init_state(batch))
+
+    def pixel(noise: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        levels, after = model.draw(noise, pytree.tree_unflatten(given, nested))
+        return levels, *pytree.tree_leaves(after)
+
+    return pixel, [torch.zeros(model.size[0], batch, model.levels), *states]
 
 
 def _steps(model: object) -> TypeGuard[Stepping]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from toolkit.capture.causal.choice import options
 from toolkit.capture.causal.network import exact_samples
 from toolkit.checks._draw import law, like
 from toolkit.core import registry
@@ -23,8 +24,6 @@ EXAMPLES = 3
 # Options of a sampler that every schedule would have to heed, and what they are when not given.
 UNSCHEDULED = {
     "channel_order": None,
-    "prefix": False,
-    "controls": False,
     "head": "",
 }
 
@@ -149,6 +148,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
         kind="noise",
         law="gumbel",
     )
+    given = [_at_lengths(item, scheduled.lengths) for item in options(sampler, positions, batch)]
     ranges = {}
     if scheduled.lengths:
         low, high = scheduled.lengths
@@ -157,7 +157,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
         Entry(
             generate,
             call=OfSchedule(scheduled.generate),
-            inputs=[noise, *sampler.context],
+            inputs=[noise, *given, *sampler.context],
             outputs=["x"],
             reference=Exact(sampler, scheduled.generate),
             units={"x": "index"},
@@ -233,12 +233,10 @@ class Exact:
         self.sampler, self.guess = sampler, OfSchedule(guess)
 
     @torch.no_grad()
-    def __call__(
-        self, model: nn.Module, noise: torch.Tensor, *context: torch.Tensor
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, noise: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
         """Return categories in the layout of `generate`."""
-        guess = self.guess(model, noise, *context)
-        return exact_samples(model, self.sampler, noise, context, guess)
+        guess = self.guess(model, noise, *given)
+        return exact_samples(model, self.sampler, noise, given, guess)
 
 
 def _with_example(item: Input) -> Input:

@@ -139,7 +139,7 @@ LAYERS = {
     "gru": (lambda: GRU(6, 5, 2), SEQUENCE, "now"),
     "lstm": (lambda: LSTM(6, 5, 2), SEQUENCE, "now"),
     "diagonal lstm": (lambda: DiagonalLSTM(6, 6, colours=3), PIXELS, "now"),
-    "row lstm": (lambda: RowLSTM(6, 6, colours=3), ROWS, "now"),
+    "row lstm": (lambda: RowLSTM(6, 6, colours=3), PIXELS, "now"),
     "diagonal lstms": (lambda: Stack(DiagonalLSTM(6, 4), DiagonalLSTM(4, 5)), PIXELS, "now"),
     "attention": (lambda: CausalAttention(6, 2), SEQUENCE, "now"),
     "attention in a window": (lambda: CausalAttention(6, 3, window=3), SEQUENCE, "now"),
