@@ -87,11 +87,16 @@ def _representable(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tenso
         return inputs
     answers = source.eager(source.entry, [inputs[item.name] for item in source.entry.inputs])
     finite = [
-        torch.isfinite(value).movedim(spec.batch_axis, 0).flatten(1).all(1).cpu()
+        _by_sample(torch.isfinite(value), spec.batch_axis).all(1).cpu()
         for spec, value in zip(source.signature.outputs, answers, strict=True)
         if value.is_floating_point() and value.dim()
     ]
     return _chosen(source, inputs, torch.stack(finite).all(0)) if finite else inputs
+
+
+def _by_sample(value: Tensor, axis: int) -> Tensor:
+    """Return a tensor's elements sample by sample, `(samples, elements)`."""
+    return value.movedim(axis, 0).reshape(value.shape[axis], -1)
 
 
 def _chosen(source: Source, inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
