@@ -22,7 +22,7 @@ class Dimensions:
 
 
 SIZES = {
-    "small": Dimensions(shape=(1, 8, 8), widths=(16, 32), features=128, latent=10),
+    "small": Dimensions(shape=(1, 16, 16), widths=(16, 32), features=128, latent=10),
     "full": Dimensions(shape=(3, 64, 64), widths=(32, 32, 64, 64), features=256, latent=32),
 }
 
@@ -34,7 +34,7 @@ class BetaVAE(VariationalAutoencoder):
 
     Arguments:
         beta: Weight of the divergence in training.
-        size: `small` for digits of 8x8, `full` for the paper's colour pictures of 64x64.
+        size: `small` for digits of 16x16, `full` for the paper's colour pictures of 64x64.
         shape: Channels, height and width, both multiples of 2 for each convolution; empty takes
             those of `size`.
         widths: Channels of the encoder's convolutions; empty takes those of `size`.

@@ -18,7 +18,7 @@ def trained() -> dict[float, dict[str, float]]:
     x, reached = dataset().train["x"], {}
     for beta in (0.1, 1.0, 10.0):
         torch.manual_seed(0)
-        model = BetaVAE(beta=beta, widths=(8, 16), features=32, likelihood="bernoulli")
+        model = BetaVAE(beta=beta, shape=(1, 8, 8), widths=(8, 16), features=32)
         optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
         for _ in range(15):
             for batch in x.split(128):
@@ -40,7 +40,7 @@ def test_beta_trades_reconstruction_for_divergence(trained):
 
 
 def test_the_full_size_is_the_papers():
-    model = BetaVAE(size="full", likelihood="bernoulli")
+    model = BetaVAE(size="full")
     assert model.encode(torch.zeros(1, 3, 64, 64))[0].shape == (1, 32)
     assert model.decode(torch.zeros(1, 32)).shape == (1, 3, 64, 64)
     assert model.encoder[-2].in_features == 1024
