@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.gated_pixelcnn import GatedPixelCNN
 from toolkit.models.pixelcnn import PixelCNN
+from toolkit.stages import train
 
 SIDE = 7
 
@@ -83,3 +86,14 @@ def test_the_full_size_has_the_papers_layers():
     model = GatedPixelCNN(colours=3, levels=256, height=32, width=32, size="full")
     assert len(model.paths) == 15
     assert model.paths[1].out.out_channels == 126
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UsageError, match="full"):
+        GatedPixelCNN(size="ful")
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("gated_pixelcnn"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 1.92

@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.pixelrnn import PixelRNN
 from toolkit.nn.recurrent import DiagonalLSTM
+from toolkit.stages import train
 
 SIDE = 6
 CELLS = ["diagonal", "row"]
@@ -66,6 +70,30 @@ def test_a_parallel_pass_gives_the_samples_back(cells):
     assert torch.equal((model(model.embed(drawn.double())) + by_colour).argmax(1), drawn)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("cells", CELLS)
+def test_pixel_by_pixel_it_draws_what_whole_passes_draw(cells, colours):
+    model = pixelrnn(cells=cells, colours=colours, height=3, width=4)
+    noise = torch.randn(12 * colours, 2, 3, dtype=torch.float64)
+    state, drawn = model.init_state(2), []
+    for now in noise.unflatten(0, (12, colours)):
+        levels, state = model.draw(now, state)
+        drawn.append(levels)
+    assert torch.equal(torch.stack(drawn, 2).unflatten(2, (3, 4)), model.sample(noise))
+
+
 def test_the_full_size_has_the_papers_layers():
     model = PixelRNN(colours=3, levels=256, size="full")
     assert sum(isinstance(part, DiagonalLSTM) for part in model.modules()) == 12
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(UsageError, match="full"):
+        PixelRNN(size="ful")
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_bits_per_dimension(tmp_path):
+    metrics = train.run(load_recipe("pixelrnn"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["bits_per_dim"] < 1.92
