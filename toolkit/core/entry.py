@@ -179,8 +179,9 @@ class Autoregressive:
         start: Category before the first position, where the logits are for the next one.
         channel_order: Order in which colour channels depend on each other.
         context: Conditioning inputs.
-        prefix: Whether a given beginning is an input.
-        controls: Whether temperature, top-k and top-p are inputs.
+        prefix: Whether a given beginning is an input: `prefix`, int64 `(positions, batch)`, with
+            the given categories, and -1 where one is drawn.
+        controls: Whether `temperature`, `top_k` and `top_p`, `(batch,)` each, are inputs.
         head: Law of continuous outputs, instead of `levels`.
     """
 

@@ -46,3 +46,12 @@ def scanned(
         stacked.append(results[count:])
     columns = [torch.stack(column) for column in zip(*stacked, strict=True)]
     return carried[: len(states)], columns
+
+
+def parts(values: Sequence[Tensor], sizes: Sequence[int]) -> list[Sequence[Tensor]]:
+    """Return values in pieces of the given sizes, and the rest."""
+    pieces, start = [], 0
+    for size in sizes:
+        pieces.append(values[start : start + size])
+        start += size
+    return [*pieces, values[start:]]

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.capture.causal.choice import CONTROLS, split
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import prove_rows
 from toolkit.capture.causal.raster import DerivedRows, derive_rows
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
-from toolkit.schedules._loop import scanned
+from toolkit.schedules._loop import parts, scanned
 
 
 class RowSampler(nn.Module):
@@ -39,51 +40,58 @@ class RowSampler(nn.Module):
         self.register_buffer("down", torch.arange(derived.height))
         self.register_buffer("across", torch.arange(derived.width))
 
-    def forward(self, noise: Tensor, *context: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one picture per item of the batch.
 
         Arguments:
             noise: Standard Gumbel noise `(height * width, batch, levels)`.
-            context: The conditioning inputs.
+            given: The options, then the conditioning inputs.
 
         Returns:
             Categories, int64, in the layout of the network's input where that is one number per
             pixel, else `(batch, height, width)`.
         """
         batch = noise.shape[1]
+        prefix, controls, context = split(self.sampler, given)
         known = self.prologue(batch, *context)
         tables, wholes, states = _parted(known, *self.rows)
         before, draw = self.before.constants(), self.draw.constants()
-        split = [len(wholes), len(before), len(draw)]
+        sizes = [len(controls), len(wholes), len(before), len(draw)]
 
         def row(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
             here, number, across, *now = entries
-            wholes, before, draw, after = _split(fixed, split)
+            prefix, now = now[: self.sampler.prefix], now[self.sampler.prefix :]
+            controls, wholes, before, draw, after = parts(fixed, sizes)
             batch = here.shape[1]
             given = (number, *states, *now, *wholes)
             columns, values, first = _parted(self.before.run(batch, given, before), *self.pixels)
 
-            fixed = [*values, *draw]
-            _, (levels, x, *stacked) = scanned(self._pixel, first, [here, across, *columns], fixed)
+            fixed = [*controls, *values, *draw]
+            _, (levels, x, *stacked) = scanned(
+                self._pixel, first, [here, across, *prefix, *columns], fixed
+            )
             return self.after.run(batch, (x, *stacked, *given), after), (levels,)
 
         height, width = len(self.down), len(self.across)
         by_row = noise.reshape(height, width, batch, self.sampler.levels)
+        rows = [given.reshape(height, width, batch) for given in prefix]
         across = self.across.expand(height, width)
         _, (levels,) = scanned(
             row,
             states,
-            [by_row, self.down, across, *tables],
-            [*wholes, *before, *draw, *self.after.constants()],
+            [by_row, self.down, across, *rows, *tables],
+            [*controls, *wholes, *before, *draw, *self.after.constants()],
         )
         return laid_out(self.sampler, levels.reshape(height * width, batch))
 
     def _pixel(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw one pixel; its first result is the category, the second the pixel itself."""
         here, number, *now = entries
-        values, draw = _split(fixed, [self.pixels[1]])
+        prefix, now = now[: self.sampler.prefix], now[self.sampler.prefix :]
+        controls = len(CONTROLS) * self.sampler.controls
+        options, values, draw = parts(fixed, [controls, self.pixels[1]])
         # Of the newest pixel a step needs the shape alone.
-        given = (here, here, number, *states, *now, *values)
+        given = (here, *prefix, *options, here, number, *states, *now, *values)
         level, x, *rest = self.draw.run(here.shape[0], given, draw)
         count = self.states[1]
         return rest[:count], (level, x, *rest[count:])
@@ -92,15 +100,6 @@ class RowSampler(nn.Module):
 def _parted(known: Any, tables: int, wholes: int) -> tuple[Any, Any, Any]:
     """Return known sequences, known values and first states."""
     return known[:tables], known[tables : tables + wholes], known[tables + wholes :]
-
-
-def _split(values: Any, sizes: list[int]) -> list[Any]:
-    """Return values in pieces of the given sizes, and the rest."""
-    pieces, start = [], 0
-    for size in sizes:
-        pieces.append(values[start : start + size])
-        start += size
-    return [*pieces, values[start:]]
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

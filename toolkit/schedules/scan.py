@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.body import Body
+from toolkit.capture.causal.choice import split
 from toolkit.capture.causal.derive import Derived, derive
 from toolkit.capture.causal.network import embedded, laid_out
 from toolkit.capture.causal.prove import holds_at_other_lengths, prove
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
-from toolkit.schedules._loop import scanned
+from toolkit.schedules._loop import parts, scanned
 from toolkit.schedules._step import StepModule
 
 
@@ -42,34 +43,40 @@ class ScanSampler(nn.Module):
         self.register_buffer("start", start)
         self.register_buffer("steps", torch.arange(derived.length))
 
-    def forward(self, noise: Tensor, *context: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one sequence per item of the batch.
 
         Arguments:
             noise: Standard Gumbel noise `(time, batch, levels)`.
-            context: The conditioning inputs.
+            given: The options, then the conditioning inputs.
 
         Returns:
             Categories, int64, in the layout of the network's input where that is one number per
             position, else `(batch, time)`.
         """
         length, batch = noise.shape[:2]
+        prefix, controls, context = split(self.sampler, given)
         known = self.prologue(batch, *context)
         tables, rest = known[: self.tables], known[self.tables :]
         wholes, states = rest[: self.wholes], rest[self.wholes :]
         # Logits for their own position do not read what was drawn before by themselves.
         first = [self.start.expand(batch, *self.start.shape[1:]).clone()]
         newest = first if self.predicts == "next" else []
+        prefixes, sizes = len(prefix), [len(controls), len(wholes)]
 
         def step(carried: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
-            here, time, *now = entries
+            here, time, *rest = entries
+            prefix, now = rest[:prefixes], rest[prefixes:]
+            controls, wholes, constants = parts(fixed, sizes)
             x = carried[0] if newest else here
-            given = (here, x, time, *carried[len(newest) :], *now, *fixed[: self.wholes])
-            level, x, *states = self.draw.run(here.shape[0], given, fixed[self.wholes :])
+            states = carried[len(newest) :]
+            taken = (here, *prefix, *controls, x, time, *states, *now, *wholes)
+            level, x, *states = self.draw.run(here.shape[0], taken, constants)
             return (*([x] if newest else []), *states), (level,)
 
-        inputs = [noise, self.steps[:length], *(table[:length] for table in tables)]
-        fixed = [*wholes, *self.draw.constants()]
+        now = [table[:length] for table in tables]
+        inputs = [noise, self.steps[:length], *prefix, *now]
+        fixed = [*controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(step, [*newest, *states], inputs, fixed)
         return laid_out(self.sampler, levels)
 

@@ -124,11 +124,12 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     Raises:
         ExportError: The model is no causal stack, or the sampler draws no picture.
     """
-    if sampler.order != "raster" or sampler.predicts != "this":
+    plain = sampler.predicts == "this" and not sampler.prefix and not sampler.controls
+    if sampler.order != "raster" or not plain:
         raise ExportError(
-            "a wavefront runs over pictures whose logits are for their own pixel",
+            "a wavefront runs over pictures whose logits are for their own pixel, without options",
             where=f"order {sampler.order!r}, predicts {sampler.predicts!r}",
-            next_step="scan lays out sequences",
+            next_step="scan lays out sequences, rows any pictures",
         )
     return Scheduled(Wavefront(model))
 

@@ -44,8 +44,6 @@ def test_a_part_of_a_sampler_is_an_entry_and_its_name_stands_for_all(pixelcnn: n
     "option",
     [
         {"channel_order": (0, 1, 2)},
-        {"prefix": True},
-        {"controls": True},
         {"head": "gaussian"},
     ],
     ids=lambda option: next(iter(option)),

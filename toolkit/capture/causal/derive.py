@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.body import BATCHES, Body, body
+from toolkit.capture.causal.choice import choose, options, split
 from toolkit.capture.causal.incremental import Incremental
 from toolkit.capture.causal.network import Network, embedded
 from toolkit.capture.causal.program import blank, capture, double_by_default
@@ -73,8 +74,7 @@ def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
 
     def draw(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
-        noise = torch.zeros(batch, sampler.levels, dtype=torch.float64)
-        return drawing(inc, sampler), [noise, *example(inc)]
+        return drawing(inc.draw, sampler), [*choices(sampler, batch), *example(inc)]
 
     def prologue(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
@@ -95,17 +95,38 @@ def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
         )
 
 
-def drawing(inc: Incremental, sampler: Autoregressive) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the sampler's step: noise `(batch, levels)`, then the step's arguments."""
+def drawing(
+    step: Callable[..., tuple[Tensor, ...]], sampler: Autoregressive
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the sampler's step: noise `(batch, levels)`, options, then the step's arguments.
 
-    def draw(noise: Tensor, x: Tensor, time: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
-            level = (logits + noise).argmax(-1)
+    Arguments:
+        step: Takes a function from logits to the category and the column that stands for it,
+            then its own arguments, the column first.
+        sampler: What is sampled.
+    """
+
+    def draw(noise: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        prefix, controls, arguments = split(sampler, rest)
+        x = arguments[0]
+
+        def chosen(logits: Tensor) -> tuple[Tensor, Tensor]:
+            level = choose(sampler, logits, noise, [*prefix, *controls])
             return level, embedded(sampler, level, x)
 
-        return inc.draw(choose, x, time, *rest)
+        return step(chosen, *arguments)
 
     return draw
+
+
+def choices(sampler: Autoregressive, batch: int) -> list[Tensor]:
+    """Return examples of one position's noise and options, in float64."""
+    noise = torch.zeros(batch, sampler.levels, dtype=torch.float64)
+    found = [noise]
+    for item in options(sampler, 1, batch):
+        value: Tensor = item.value[0] if item.name == "prefix" else item.value
+        found.append(value.double() if value.is_floating_point() else value)
+    return found
 
 
 def example(inc: Incremental) -> list[Tensor]:

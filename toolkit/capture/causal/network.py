@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.capture.causal.choice import choose, split
 from toolkit.capture.module import EntryModule, as_tuple
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import UsageError
@@ -99,7 +100,7 @@ def exact_samples(
     model: nn.Module,
     sampler: Autoregressive,
     noise: Tensor,
-    context: Sequence[Tensor],
+    given: Sequence[Tensor],
     guess: Tensor,
 ) -> Tensor:
     """Return the samples that the whole network confirms at every position.
@@ -108,15 +109,17 @@ def exact_samples(
         model: The model.
         sampler: What is sampled.
         noise: `(positions, batch, levels)`.
-        context: The conditioning inputs.
+        given: The options, then the conditioning inputs.
         guess: First samples, in their layout.
     """
     network = Network(model, sampler)
+    prefix, controls, context = split(sampler, given)
     like = input_like(sampler, noise)
     levels = by_position(sampler, guess)
     for _ in range(len(noise) + 1):
         logits = network(network_input(sampler, levels, like), *context)
-        found = (logits.flatten(1, -2).movedim(1, 0) + noise).argmax(-1)
+        logits = logits.flatten(1, -2).movedim(1, 0)
+        found = choose(sampler, logits, noise, [*prefix, *controls])
         if torch.equal(found, levels):
             break
         levels = found

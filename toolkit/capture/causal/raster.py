@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolkit.capture.causal.body import BATCHES, Body, body
-from toolkit.capture.causal.derive import example, resized
+from toolkit.capture.causal.derive import choices, drawing, example, resized
 from toolkit.capture.causal.incremental import Incremental
-from toolkit.capture.causal.network import Network, embedded
+from toolkit.capture.causal.network import Network
 from toolkit.capture.causal.program import (
     blank,
     capture,
@@ -150,15 +150,11 @@ def derive_rows(model: nn.Module, sampler: Autoregressive) -> DerivedRows:
         return forced, made[batch].pixel_example()
 
     def draw(batch: int) -> Made:
-        def drawn(noise: Tensor, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            def choose(logits: Tensor) -> tuple[Tensor, Tensor]:
-                level = (logits + noise).argmax(-1)
-                return level, embedded(sampler, level, x)
-
-            return made[batch].pixel(choose, x, *rest)
-
-        noise = torch.zeros(batch, sampler.levels, dtype=torch.float64)
-        return drawn, [noise, *made[batch].pixel_example()]
+        raster = made[batch]
+        return drawing(raster.pixel, sampler), [
+            *choices(sampler, batch),
+            *raster.pixel_example(),
+        ]
 
     def after(batch: int) -> Made:
         raster = made[batch]
