@@ -77,7 +77,7 @@ class Recurrence(nn.Module):
             x: Inputs `(batch, time, features)`.
             states: What is remembered at first, each `(batch, layers, hidden)`; zeros by default.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
             return self._rolled(x, states)
         values: Tensor
         if states is None:

@@ -103,6 +103,20 @@ def test_the_full_size_is_the_published_one():
 
 
 @pytest.mark.slow
+def test_the_full_size_exports(tmp_path):
+    model = Seq2Seq(size="full").eval()
+    for entry in model.entries():
+        capture(model, entry, tmp_path / "entry.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / "entry.onnx"))
+        given = {item.name: item.value for item in entry.inputs}
+        with torch.no_grad():
+            expected = getattr(model, entry.call)(*given.values())
+        first = expected[0] if isinstance(expected, tuple) else expected
+        answer = session.run(None, {key: value.numpy() for key, value in given.items()})[0]
+        np.testing.assert_allclose(answer, first.numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_recipe_learns_to_translate_numbers(tmp_path):
     recipe, folder = load_recipe("seq2seq"), RunFolder(tmp_path)
     assert train.run(recipe, folder).detail["metrics"]["exact"] > 98

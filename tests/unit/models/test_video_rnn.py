@@ -64,6 +64,18 @@ def test_a_size_that_cannot_be_halved_so_often_is_an_error():
 
 
 @pytest.mark.slow
+def test_the_full_size_exports(tmp_path):
+    model = VideoRNN(size="full").eval()
+    entry = model.entries()[0]
+    capture(model, entry, tmp_path / "forward.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "forward.onnx"))
+    x = entry.inputs[0].value
+    with torch.no_grad():
+        expected = model(x)
+    np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_recipe_tells_the_directions_apart(tmp_path):
     metrics = train.run(load_recipe("video_rnn"), RunFolder(tmp_path)).detail["metrics"]
     assert metrics["accuracy"] > 97
