@@ -6,7 +6,10 @@ import torch
 
 from toolkit.capture.capture import capture
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.fcn import FCN
+from toolkit.stages import train
 
 KINDS = ("nearest", "bed_of_nails", "transposed")
 SMALL = {"stages": ((4, 1), (6, 1), (8, 1)), "hidden": 8}
@@ -44,3 +47,9 @@ def test_full_is_fcn_8s_on_vgg_16():
 def test_too_few_stages_are_refused():
     with pytest.raises(UsageError, match="stages"):
         FCN(stages=((4, 1), (6, 1)))
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_mean_iou(tmp_path):
+    metrics = train.run(load_recipe("fcn"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["mean_iou"] > 60

@@ -9,7 +9,10 @@ from torch import nn
 
 from toolkit.capture.capture import capture
 from toolkit.core import registry
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.googlenet import GoogLeNet
+from toolkit.stages import train
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,9 @@ def test_full_has_the_published_blocks():
     )
     # With a bias per channel, as published, instead of a scale and a shift.
     assert left - norms == 6_998_552
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("googlenet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 97

@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.vgg import VGG
+from toolkit.stages import train
 
 
 def test_full_has_the_sixteen_layers_and_parameters_of_configuration_d():
@@ -27,3 +30,9 @@ def test_batch_normalisation_is_an_option():
 def test_a_size_that_the_pools_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="multiple of 8"):
         VGG(size=20)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("vgg"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 97
