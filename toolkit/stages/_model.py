@@ -7,14 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core import registry
+from toolkit.core import places, registry
 from toolkit.core.errors import IntegrityError, UsageError
 from toolkit.core.files import replacing
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
 from toolkit.core.recipe import Recipe
 from toolkit.core.seed import seeded
-from toolkit.data import _places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +124,7 @@ def load_data(recipe: Recipe) -> Data | None:
     name = recipe.data.name
     if not name:
         return None
-    target = _places.loader(name) or registry.datasets.load(name)
+    target = places.loader(name) or registry.datasets.load(name)
     data = call(target, recipe.data.arguments, where=f"[data] name = {name!r}")
     if not isinstance(data, Data):
         raise UsageError(

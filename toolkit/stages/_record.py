@@ -11,13 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from toolkit.core import machine
+from toolkit.core import machine, places
 from toolkit.core.files import digest, sha256, write_text
 from toolkit.core.folder import RunFolder
 from toolkit.core.outcome import Outcome
 from toolkit.core.recipe import Recipe
 from toolkit.core.registry import PACKAGE_ROOT
-from toolkit.data import _places
 
 STAGES = ("train", "export", "optimize", "build", "verify", "bench", "bundle", "report")
 
@@ -70,7 +69,7 @@ def _users_sources(recipe: Recipe) -> dict[str, str]:
 def _users_data(recipe: Recipe) -> str:
     """Return what tells the files of a place that the recipe's data come from."""
     name = recipe.data.name
-    return _places.fingerprint(name) if _places.loader(name) else ""
+    return places.fingerprint(name) if places.loader(name) else ""
 
 
 def _file_of(module: str) -> Path | None:

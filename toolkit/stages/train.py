@@ -35,7 +35,7 @@ SOURCES = (
     "stages/_model.py",
     "stages/_training.py",
 )
-PACKAGES = ("torch", "lightning", "scikit-learn")
+PACKAGES = ("torch", "lightning", "scikit-learn", "pillow", "datasets")
 MEASURES = False
 
 METRICS, CURVE, UNFINISHED = "metrics.csv", "metrics.png", ".training"

@@ -7,8 +7,8 @@ from PIL import Image
 from toolkit.core import require
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.folder import RunFolder
+from toolkit.core.places import fingerprint, loader
 from toolkit.core.recipe import parse_recipe
-from toolkit.data._places import fingerprint, loader
 from toolkit.stages._model import load_data
 from toolkit.stages._record import stage_key
 
