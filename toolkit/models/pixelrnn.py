@@ -121,20 +121,21 @@ class PixelRNN(nn.Module):
         """Draw one pixel, its colours one after the other; no layer computes a pixel twice.
 
         Arguments:
-            noise: Standard Gumbel noise `(colours, batch, levels)`.
+            noise: Standard Gumbel noise `(batch, colours * levels)`, laid out like the logits.
             state: What the pixels before have left.
 
         Returns:
             Levels, int64 `(batch, colours)`, and the state for the next pixel.
         """
         pixels, hidden = state
-        before, blank = self.first.past(pixels), torch.zeros_like(noise[0, :, 0])
+        before, blank = self.first.past(pixels), torch.zeros_like(noise[:, 0])
         levels: list[Tensor] = []
         after = hidden
-        for colour, now in enumerate(noise.unbind(0)):
+        colours = self.size[0]
+        for colour, now in enumerate(noise.chunk(colours, 1)):
             x = self._pixel(levels, blank)
             logits, after = self.rest.step(before + self.first.current(x), hidden)
-            own = logits.chunk(len(noise), 1)[colour]
+            own = logits.chunk(colours, 1)[colour]
             levels.append((own + now).argmax(1))
         pixels = self.first.remember(self._pixel(levels, blank), pixels)
         return torch.stack(levels, 1), (pixels, after)

@@ -33,7 +33,7 @@ class Stepping(Protocol):
         """Return the state before the first pixel: tensors, nested in tuples, batch first."""
 
     def draw(self, noise: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return a pixel's levels `(batch, colours)` for noise `(colours, batch, levels)`."""
+        """Return a pixel's levels `(batch, colours)` for noise `(batch, colours * levels)`."""
 
 
 class StepSampler(nn.Module):
@@ -61,11 +61,12 @@ class StepSampler(nn.Module):
         Returns:
             Levels, int64 `(batch, colours, height, width)`.
         """
-        batch = noise.shape[1]
-        by_pixel = noise.reshape(-1, self.colours, *noise.shape[1:])
+        batch, by_pixel = noise.shape[1], noise
+        if self.colours > 1:
+            by_pixel = noise.reshape(-1, self.colours, *noise.shape[1:]).transpose(1, 2).flatten(2)
 
         def step(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
-            levels, *after = self.pixel.run(entries[0].shape[1], (*entries, *states), fixed)
+            levels, *after = self.pixel.run(entries[0].shape[0], (*entries, *states), fixed)
             return after, (levels,)
 
         states = self.first(batch, noise[0])
@@ -102,7 +103,7 @@ def _pixel(model: Stepping, batch: int) -> Traced:
         levels, after = model.draw(noise, pytree.tree_unflatten(given, nested))
         return levels, *pytree.tree_leaves(after)
 
-    return pixel, [torch.zeros(model.size[0], batch, model.levels), *states]
+    return pixel, [torch.zeros(batch, model.size[0] * model.levels), *states]
 
 
 def _steps(model: object) -> TypeGuard[Stepping]:

@@ -77,7 +77,7 @@ def test_pixel_by_pixel_it_draws_what_whole_passes_draw(cells, colours):
     model = pixelrnn(cells=cells, colours=colours, height=3, width=4)
     noise = torch.randn(12 * colours, 2, 3, dtype=torch.float64)
     state, drawn = model.init_state(2), []
-    for now in noise.unflatten(0, (12, colours)):
+    for now in noise.unflatten(0, (12, colours)).transpose(1, 2).flatten(2):
         levels, state = model.draw(now, state)
         drawn.append(levels)
     assert torch.equal(torch.stack(drawn, 2).unflatten(2, (3, 4)), model.sample(noise))
