@@ -33,7 +33,7 @@ class SegNet(Segmenter):
         channels: int = 1,
         size: Size = 24,
         classes: int = 11,
-        stages: Sequence[Stage] = ((12, 1), (24, 2), (64, 2)),
+        stages: Sequence[Stage] = ((16, 2), (32, 2), (48, 2)),
     ) -> None:
         if size == "full":
             channels, classes, stages = 3, 12, FULL_STAGES

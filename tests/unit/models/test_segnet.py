@@ -7,7 +7,10 @@ from torch import nn
 
 from toolkit.capture.capture import capture
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.segnet import SegNet
+from toolkit.stages import train
 
 REFUSED_BY_TENSORRT = {"MaxUnpool", "NonZero", "ScatterND", "ScatterElements"}
 
@@ -36,3 +39,9 @@ def test_full_is_vgg_16_and_its_mirror():
 def test_a_size_that_the_pools_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="multiple of 8"):
         SegNet(size=20)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_mean_iou(tmp_path):
+    metrics = train.run(load_recipe("segnet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["mean_iou"] > 40
