@@ -44,7 +44,7 @@ def pack_cases(cases: Iterable[Case]) -> bytes:
     from safetensors.numpy import save
 
     tensors = {
-        f"{case.check}/{case.name}/{role}/{name}": np.ascontiguousarray(array)
+        f"{case.check}/{case.name}/{role}/{name}": np.asarray(array, order="C")
         for case in cases
         for role in ("inputs", "oracle", "eager", "extra")
         for name, array in getattr(case, role).items()
