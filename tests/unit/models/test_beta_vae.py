@@ -19,8 +19,8 @@ def trained() -> dict[float, dict[str, float]]:
     for beta in (0.1, 1.0, 10.0):
         torch.manual_seed(0)
         model = BetaVAE(beta=beta, shape=(1, 8, 8), widths=(8, 16), features=32)
-        optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-        for _ in range(15):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(8):
             for batch in x.split(128):
                 optimizer.zero_grad()
                 objective(model, {"x": batch})["loss"].backward()
