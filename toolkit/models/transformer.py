@@ -83,10 +83,11 @@ class Transformer(nn.Module):
         return _categorical.draw_sequence(self, noise, lambda character: character)
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a text."""
+        """Return `log_prob` of a text, and how a text is sampled."""
         example = _categorical.drawn((_categorical.EXAMPLES, self.length), self.levels)
         x = Input("x", example, dims=("batch", "time"), kind="token", low=0, high=self.levels - 1)
-        return _categorical.density_entries(x, time=(1, self.length, self.longest))
+        log_prob = _categorical.log_prob_entry(x, time=(1, self.length, self.longest))
+        return [log_prob, _categorical.sequence_sampler(x, self.levels)]
 
 
 model = Transformer

@@ -96,10 +96,11 @@ class WaveNet(nn.Module):
         return _categorical.draw_sequence(self, noise, lambda level: level)
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a waveform."""
+        """Return `log_prob` of a waveform, and how a waveform is sampled."""
         example = _categorical.drawn((_categorical.EXAMPLES, self.length), self.levels)
         x = Input("x", example, dims=("batch", "time"), kind="token", low=0, high=self.levels - 1)
-        return _categorical.density_entries(x, time=(1, self.length, 4 * self.length))
+        log_prob = _categorical.log_prob_entry(x, time=(1, self.length, 4 * self.length))
+        return [log_prob, _categorical.sequence_sampler(x, self.levels)]
 
 
 model = WaveNet
