@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.alexnet import AlexNet
+from toolkit.stages import train
 
 
 def test_full_has_alexnets_sixty_million_parameters():
@@ -32,3 +35,9 @@ def test_dropout_acts_in_training_alone():
     x = torch.rand(4, 1, 16, 16)
     assert not torch.equal(model(x), model(x))
     assert torch.equal(model.eval()(x), model(x))
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_accuracy(tmp_path):
+    metrics = train.run(load_recipe("alexnet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["accuracy"] > 88

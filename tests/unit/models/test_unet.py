@@ -7,7 +7,10 @@ from torch import nn
 
 from toolkit.capture.capture import capture
 from toolkit.core.errors import UsageError
+from toolkit.core.folder import RunFolder
+from toolkit.core.recipe import load_recipe
 from toolkit.models.unet import UNet
+from toolkit.stages import train
 
 
 def test_the_exported_graph_takes_other_heights_and_widths(tmp_path):
@@ -40,3 +43,9 @@ def test_full_has_the_published_layers():
 def test_a_size_that_the_pools_do_not_divide_is_refused():
     with pytest.raises(UsageError, match="multiple of 8"):
         UNet(size=22)
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_its_mean_iou(tmp_path):
+    metrics = train.run(load_recipe("unet"), RunFolder(tmp_path)).detail["metrics"]
+    assert metrics["mean_iou"] > 33
