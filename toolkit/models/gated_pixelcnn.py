@@ -104,10 +104,10 @@ class GatedPixelCNN(nn.Module):
         )
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a picture."""
+        """Return `log_prob` of a picture, and how a grey one is sampled."""
         example = self.embed(_categorical.drawn((_categorical.EXAMPLES, *self.size), self.levels))
         x = Input("x", example, dims=("batch", None, None, None))
-        return _categorical.density_entries(x)
+        return _categorical.picture_entries(x, self.levels, self.embed)
 
 
 model = GatedPixelCNN
