@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import onnxruntime
@@ -186,6 +186,11 @@ def tokens(model) -> Autoregressive:
     return Autoregressive("sample", "forward", x, "time", LEVELS, 2, predicts="next", start=3)
 
 
+def longer(model) -> Autoregressive:
+    x = Input("x", torch.zeros(2, 37, dtype=torch.int64), ("batch", "time"), high=LEVELS - 1)
+    return Autoregressive("sample", "forward", x, "time", LEVELS, 2, predicts="next", start=3)
+
+
 def signal(model) -> Autoregressive:
     x = Input("x", torch.zeros(2, 1, 12), ("batch", None, "time"))
     return Autoregressive("sample", "forward", x, "time", LEVELS, 1, scale)
@@ -223,6 +228,7 @@ def pixelrnn(cells):
 NETS = {
     "wavenet": Net(WaveNet, signal, ("scan",)),
     "gpt": Net(GPT, tokens, ("scan",)),
+    "long gpt": Net(partial(GPT, layers=1, longest=37), longer, ("cache",)),
     "lstm": Net(Recurrent, tokens, ("scan",)),
     "gru": Net(lambda: Recurrent(nn.GRU), tokens, ("scan",)),
     "in-place pixelcnn": Net(InPlacePixelCNN, image, ("rows",)),
@@ -238,7 +244,7 @@ NETS = {
     "row pixelrnn": pixelrnn("row"),
 }
 TAKEN = [(net, name) for net, item in NETS.items() for name in item.takes]
-EXPORTED = ("wavenet", "gpt", "lstm", "in-place pixelcnn", "gated pixelcnn", "pixelrnn")
+EXPORTED = ("wavenet", "gpt", "long gpt", "lstm", "in-place pixelcnn", "gated pixelcnn", "pixelrnn")
 BOTH = [case for case in TAKEN if case[0] in EXPORTED or case == ("wide", "wavefront")]
 
 
@@ -324,7 +330,8 @@ def test_draws_what_the_plain_loop_draws(net, name, batch):
 def test_the_exported_graph_draws_the_same_at_every_batch_and_length(net, name):
     model, sampler, scheduled = laid(net, name)
     session = export(scheduled.generate, sampler, scheduled, gumbel(sampler, 2))
-    lengths = [0, 1, 5] if scheduled.lengths else [0]
+    least = scheduled.lengths[0] if scheduled.lengths else 0
+    lengths = [0, least, least + 4] if least else [0]
     for batch, length in [(1, 0), (3, lengths[-1]), (16, lengths[len(lengths) // 2])]:
         noise = gumbel(sampler, batch, seed=batch, length=length)
         (drawn,) = session.run(None, {"noise": noise.numpy()})

@@ -87,6 +87,11 @@ def _own(sampler: Autoregressive) -> torch.dtype:
     return dtype
 
 
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the element type of a model's weights."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     """Return the sampler of any causal network along time as one scan over its derived step.
 
@@ -101,7 +106,7 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
         )
     derived = derive(model, sampler)
     prove(model, sampler, derived)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = precision_of(model)
     free = holds_at_other_lengths(model, sampler)
     lengths = (1, derived.length) if free else None
     step = StepModule(derived, sampler, dtype)

@@ -154,6 +154,7 @@ class _Unifier:
         self.names: dict[fx.Node, str] = {}
         self.constants: dict[str, Tensor] = {}
         self.tiled: list[tuple[str, int]] = []
+        self.held: dict[tuple[Any, ...], str] = {}
 
     def body(self) -> Body:
         one, other = self.one, self.other
@@ -161,14 +162,17 @@ class _Unifier:
             raise self._error("has another number of operators")
         for number, node in enumerate(one.inputs):
             self.names[node] = f"input_{number}"
-        operations = []
+        operations: list[Operation] = []
+        done: dict[str, str] = {}
         for number, (node, twin) in enumerate(zip(one.nodes, other.nodes, strict=True)):
             if node.target is not twin.target:
                 raise self._error(f"runs {node.target} or {twin.target}")
             args, kwargs = self._unified((node.args, node.kwargs), (twin.args, twin.kwargs))
-            name = f"value_{number}"
-            operations.append(Operation(name, node.target, args, kwargs))  # type: ignore[arg-type]
-            self.names[node] = name
+            # The same operator on the same arguments is done once.
+            form = repr((node.target, args, kwargs))
+            name = self.names[node] = done.setdefault(form, f"value_{number}")
+            if name == f"value_{number}":
+                operations.append(Operation(name, node.target, args, kwargs))  # type: ignore[arg-type]
         outputs = [
             self._slot(node, twin).name
             for node, twin in zip(one.outputs, other.outputs, strict=True)
@@ -203,10 +207,12 @@ class _Unifier:
         if one in self.names:
             return Slot(self.names[one])
         value, twin = self.one.const[one], self.other.const[other]
-        name = f"constant_{len(self.constants)}"
-        self.constants[name] = self._constant(name, value, twin)
-        self.names[one] = name
-        return Slot(name)
+        form = (value.dtype, value.shape, twin.shape, value.numpy().tobytes())
+        if form not in self.held:
+            name = self.held[form] = f"constant_{len(self.constants)}"
+            self.constants[name] = self._constant(name, value, twin)
+        self.names[one] = self.held[form]
+        return Slot(self.held[form])
 
     def _constant(self, name: str, value: Tensor, twin: Tensor) -> Tensor:
         """Return a constant's block per item, and note the axis along which it repeats."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from toolkit.capture.causal.choice import choose, options, split
 from toolkit.capture.causal.incremental import Incremental
 from toolkit.capture.causal.network import Network, embedded
 from toolkit.capture.causal.program import blank, capture, double_by_default
+from toolkit.capture.causal.walk import chunked
 from toolkit.core.entry import Autoregressive, Input
-from toolkit.core.errors import UsageError
+from toolkit.core.errors import ExportError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class Derived:
         tables: How many known sequences there are.
         wholes: How many known values there are.
         column: The input's column at a batch of 1.
+        chunk: Positions of a chunk; 0 where there are none. By chunks `draw` takes also the
+            chunk's first position and what earlier chunks left in each cache.
+        caches: Which states hold every column so far, and their axes of time.
     """
 
     length: int
@@ -41,6 +46,8 @@ class Derived:
     tables: int
     wholes: int
     column: Tensor
+    chunk: int
+    caches: dict[int, int]
 
     @property
     def states(self) -> int:
@@ -48,14 +55,16 @@ class Derived:
         return len(self.prologue.outputs) - self.tables - self.wholes
 
 
-def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
+def derive(model: nn.Module, sampler: Autoregressive, *, chunk: int = 0) -> Derived:
     """Derive the step of a causal network along time.
 
     Arguments:
         model: The model in evaluation mode; it is left as it is.
         sampler: What is sampled, and how the network is called.
+        chunk: Positions of a chunk, for a loop over chunks of positions; 0 for none.
 
     Raises:
+        ExportError: Chunks are asked for, and no state holds every column so far.
         Refusal: The network is not causal, or holds an operator that no rule follows.
         UsageError: The declaration does not fit the network.
     """
@@ -74,13 +83,21 @@ def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
 
     def draw(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
-        return drawing(inc.draw, sampler), [*choices(sampler, batch), *example(inc)]
+        step = partial(inc.draw, chunk=chunk)
+        arguments = chunk_example(inc, chunk) if chunk else example(inc)
+        return drawing(step, sampler), [*choices(sampler, batch), *arguments]
 
     def prologue(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
         return inc.known, [blank(node) for node in inc.program.inputs[1:]]
 
     inc = at(BATCHES[0])
+    if chunk and not inc.plan.caches:
+        raise ExportError(
+            "no state of the network grows: it needs no cache of two levels",
+            where=f"Autoregressive({sampler.name!r}, …)",
+            next_step="scan lays it out",
+        )
     at(BATCHES[1])
     with double_by_default():
         return Derived(
@@ -92,6 +109,12 @@ def derive(model: nn.Module, sampler: Autoregressive) -> Derived:
             tables=inc.tables,
             wholes=inc.wholes,
             column=inc.blank_column()[:1],
+            chunk=chunk,
+            caches={
+                number: inc.plan.caches[key]
+                for number, key in enumerate(inc.plan.states)
+                if key in inc.plan.caches
+            },
         )
 
 
@@ -137,6 +160,21 @@ def example(inc: Incremental) -> list[Tensor]:
     entries = [table[0].clone() for table in known[: inc.tables]]
     time = torch.zeros((), dtype=torch.int64)
     return [inc.blank_column(), time, *states, *entries, *known[inc.tables :]]
+
+
+def chunk_example(inc: Incremental, chunk: int) -> list[Tensor]:
+    """Return example arguments of a step by chunks."""
+    given, old = example(inc), []
+    for number, key in enumerate(inc.plan.states, start=2):
+        if key in inc.plan.caches:
+            axis, whole = inc.plan.caches[key], given[number]
+            old.append(_zeros(whole, axis, chunked(inc.length, chunk)))
+            given[number] = _zeros(whole, axis, chunk)
+    return [*given, torch.zeros((), dtype=torch.int64), *old]
+
+
+def _zeros(like: Tensor, axis: int, size: int) -> Tensor:
+    return like.new_zeros(*like.shape[:axis], size, *like.shape[axis + 1 :])
 
 
 def resized(item: Input, batch: int) -> Tensor:

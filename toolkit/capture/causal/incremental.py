@@ -91,6 +91,7 @@ class Incremental:
         time: Tensor,
         *rest: Tensor,
         stacked: Sequence[fx.Node] = (),
+        chunk: int = 0,
     ) -> tuple[Tensor, ...]:
         """Return the category, the new input's column, the next states and stacked columns.
 
@@ -98,10 +99,12 @@ class Incremental:
             choose: The first output's column to the category and the input that stands for it.
             x: The newest input's column; read only where outputs predict the next position.
             time: The position, an int64 scalar.
-            rest: States, entries of the known sequences, known values.
+            rest: States, entries of the known sequences, known values; by chunks also the
+                chunk's first position and what earlier chunks left in each cache.
             stacked: Nodes whose columns are returned too.
+            chunk: Positions of a chunk; 0 for none.
         """
-        walk = self.prepared(time, rest)
+        walk = self.prepared(time, rest, chunk)
         drawn: list[tuple[Tensor, Tensor]] = []
 
         def newest() -> Tensor:
@@ -119,13 +122,16 @@ class Incremental:
             columns = [walk.values[node].column() for node in stacked]
         return (drawn[0][0], fresh, *states, *columns)
 
-    def prepared(self, time: Tensor, rest: Sequence[Tensor]) -> Walk:
+    def prepared(self, time: Tensor, rest: Sequence[Tensor], chunk: int = 0) -> Walk:
         """Return a frozen walk that reads the given states and known entries."""
         walk, plan = self._walk(frozen=True), self.plan
         given = iter(rest)
         walk.time = time
         walk.current = {key: next(given) for key in plan.states}
         walk.fed = {request: next(given) for request in [*plan.columns, *plan.wholes]}
+        if chunk:
+            walk.chunk, walk.first = chunk, next(given)
+            walk.old = {key: next(given) for key in plan.caches}
         return walk
 
     def next_states(self, walk: Walk) -> list[Tensor]:
@@ -164,6 +170,7 @@ class Incremental:
             walk.output(index).column()
         kept = _closure(walk)
         plan.states = {key: plan.states[key] for key in kept if key in plan.states}
+        plan.caches = {key: axis for key, axis in plan.caches.items() if key in plan.states}
         make_banks(plan, [node for node in plan.pasts if f"past:{node.name}" in kept])
         plan.columns = {key: value for key, value in plan.columns.items() if key in walk.fed}
         plan.wholes = {key: value for key, value in plan.wholes.items() if key in walk.fed}

@@ -66,6 +66,7 @@ class Plan:
 
     Arguments:
         states: Initial value of each state.
+        caches: The axis of time of each state that holds every column so far.
         lags: Furthest lag at which each stream is read.
         columns: Known sequences that are read one entry a step.
         wholes: Values known at run time that are read whole.
@@ -77,6 +78,7 @@ class Plan:
     """
 
     states: dict[str, Tensor] = field(default_factory=dict)
+    caches: dict[str, int] = field(default_factory=dict)
     lags: dict[str, int] = field(default_factory=dict)
     columns: dict[Request, Known] = field(default_factory=dict)
     wholes: dict[fx.Node, Known] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.banks import Banks
@@ -50,6 +51,9 @@ class Walk:
         self.following: dict[str, Column] = {}
         self.fed: dict[Any, Tensor] = {}
         self.time = torch.zeros((), dtype=torch.int64)
+        self.chunk = 0
+        self.first: Tensor | int = 0
+        self.old: dict[str, Tensor] = {}
         self.computed: dict[fx.Node, Tensor] = {}
         self.banks = Banks(self)
         self.by_name = {node.name: node for node in [*program.inputs, *program.nodes]}
@@ -213,28 +217,43 @@ class Walk:
             self.plan.states[key] = initial
         self.following[key] = following
 
-    def cache(self, lane: Lane) -> Column:
+    def cache(self, lane: Lane) -> Callable[[], list[Tensor]]:
         """Return what gives every column of a lane up to now, at its place of the time axis.
 
-        Later places hold zeros; their readers mask them (`visible`).
+        Later places hold zeros; their readers mask them (`visible`). In a walk by chunks the
+        columns of earlier chunks are one tensor, which is only read, and those of this one another.
         """
         key = f"{lane.key}!all"
         size = [1] * len(lane.shape)
-        size[lane.axis] = self.length
-        positions = torch.arange(self.length).view(size)
+        size[lane.axis] = -1
+        places = torch.arange(self.chunk or self.length).view(size)
         initial = torch.zeros(lane.shape, dtype=dtype_of(self.by_name[lane.key.split("@")[0]]))
 
         def filled() -> Tensor:
             newest = lane.column().unsqueeze(lane.axis)
-            return torch.where(positions == self.now(), newest, self.state(key))
+            return torch.where(places == self.now() - self.first, newest, self.state(key))
 
-        everything = lazy(filled)
-        self.carry(key, initial, everything)
-        return everything
+        recent = lazy(filled)
+        self.carry(key, initial, recent)
+        if not self.frozen:
+            self.plan.caches[key] = lane.axis
+        return lambda: [self.old[key], recent()] if self.chunk else [recent()]
 
     def visible(self) -> Tensor:
-        """Return which places of a cache are filled, `(length,)`."""
-        return torch.arange(self.length) <= self.now()
+        """Return which places of a cache are filled, `(places,)`; earlier chunks come first."""
+        now = self.now()
+        if not self.chunk:
+            return torch.arange(self.length) <= now
+        before = torch.arange(chunked(self.length, self.chunk)) < self.first
+        return torch.cat([before, torch.arange(self.chunk) <= now - self.first])
+
+    def over_keys(self, row: Tensor) -> Tensor:
+        """Return a row over all positions, `(…, length)`, in the order of a cache's places."""
+        if not self.chunk:
+            return row
+        whole = functional.pad(row, (0, chunked(self.length, self.chunk) - self.length))
+        places = torch.arange(self.chunk) + self.first
+        return torch.cat([whole, whole.index_select(-1, places)], -1)
 
     def now(self) -> Tensor:
         """Return the current time, an int64 scalar."""
@@ -338,3 +357,8 @@ class Walk:
             prefix=prefix,
             **rest,
         )
+
+
+def chunked(length: int, chunk: int) -> int:
+    """Return the length in whole chunks."""
+    return -(-length // chunk) * chunk

@@ -37,7 +37,15 @@ def score_pointwise(
     if hides and not alters:
         return replace(scores, masked=True)
     keep["masked"] = scores.masked or hides
-    return walk.apply(node, node.target, args, kwargs, **keep)  # type: ignore[arg-type]
+    target: Any = node.target
+    rows = {place for place, item in enumerate(args) if item in over_keys}
+
+    def op(*given: Any, **named: Any) -> Tensor:
+        return target(  # type: ignore[no-any-return]
+            *(walk.over_keys(v) if place in rows else v for place, v in enumerate(given)), **named
+        )
+
+    return walk.apply(node, op, args, kwargs, **keep)
 
 
 def _has_keys(value: Known, scores: Lane) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,18 +26,36 @@ def matmul(walk: Walk, node: fx.Node, a: Any, b: Any) -> Lane:
         if not a.masked:
             raise Refusal(node, "mixes values without a causal mask")
         values = walk.cache(_together(node, a, b))
-        return walk.lane(node, a.axis, lambda: (a.column().unsqueeze(-2) @ values()).squeeze(-2))
+        return walk.lane(
+            node, a.axis, lambda: mixed(a.column().unsqueeze(-2), values()).squeeze(-2)
+        )
     if a.from_end == -2 and b.from_end == -1:
         keys = walk.cache(_together(node, a, b))
         return walk.lane(
             node,
             a.axis,
-            lambda: (a.column().unsqueeze(-2) @ keys()).squeeze(-2),
+            lambda: against(a.column().unsqueeze(-2), keys()).squeeze(-2),
             keys=len(a.shape) - 1,
         )
     if a.from_end == b.from_end <= -3:
         return walk.apply(node, torch.matmul, (a, b), {})
     raise Refusal(node, "contracts over time")
+
+
+def against(query: Tensor, keys: Sequence[Tensor]) -> Tensor:
+    """Return the scores of a query with keys in parts, `(…, 1, places)`."""
+    scores = [query @ part for part in keys]
+    return torch.cat(scores, -1) if len(scores) > 1 else scores[0]
+
+
+def mixed(weights: Tensor, values: Sequence[Tensor]) -> Tensor:
+    """Return the weighted sum of values in parts."""
+    if len(values) == 1:
+        return weights @ values[0]
+    sizes = [part.shape[-2] for part in values]
+    pieces = torch.split(weights, sizes, -1)
+    old, recent = (piece @ part for piece, part in zip(pieces, values, strict=True))
+    return old + recent
 
 
 def _together(node: fx.Node, a: Lane, b: Lane) -> Lane:
@@ -73,11 +92,12 @@ def attention(
     groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
 
     def column() -> Tensor:
-        scores = (q.column() * factor).unsqueeze(-2) @ _repeat(keys(), groups).transpose(-1, -2)
+        turned = [_repeat(part, groups).transpose(-1, -2) for part in keys()]
+        scores = against((q.column() * factor).unsqueeze(-2), turned)
         if rows is not None:
-            scores = _with_row(scores, rows().unsqueeze(-2))
+            scores = _with_row(scores, walk.over_keys(rows()).unsqueeze(-2))
         weights = hide_unfilled(walk, scores).softmax(-1)
-        return (weights @ _repeat(values(), groups)).squeeze(-2)
+        return mixed(weights, [_repeat(part, groups) for part in values()]).squeeze(-2)
 
     return walk.lane(node, q.axis, column)
 

@@ -1,0 +1,162 @@
+"""Cache of two levels: attention over earlier chunks, which are only read, and the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolkit.capture.causal.choice import CONTROLS, split
+from toolkit.capture.causal.derive import Derived, derive
+from toolkit.capture.causal.network import laid_out
+from toolkit.capture.causal.prove import holds_at_other_lengths, prove
+from toolkit.capture.causal.walk import chunked
+from toolkit.core.entry import Autoregressive
+from toolkit.core.errors import ExportError
+from toolkit.core.protocols import Scheduled
+from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._step import StepModule
+from toolkit.schedules.scan import ScanSampler, precision_of
+
+# A loop copies what it carries at every step; a chunk copies the whole cache once.
+CHUNK = 16
+
+
+class CacheSampler(ScanSampler):
+    """Draw sequences from noise: a loop over chunks that holds a loop over positions.
+
+    Arguments:
+        derived: The network's step by chunks.
+        sampler: What is sampled.
+        dtype: The network's precision.
+    """
+
+    def __init__(self, derived: Derived, sampler: Autoregressive, dtype: torch.dtype) -> None:
+        super().__init__(derived, sampler, dtype)
+        self.chunk, self.caches = derived.chunk, derived.caches
+        self.length = chunked(derived.length, derived.chunk)
+        self.register_buffer("steps", torch.arange(self.length))
+
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
+        """Draw one sequence per item of the batch.
+
+        Arguments:
+            noise: Standard Gumbel noise `(time, batch, levels)`.
+            given: The options, then the conditioning inputs.
+
+        Returns:
+            Categories, int64, in the layout of the network's input where that is one number per
+            position, else `(batch, time)`.
+        """
+        length, batch = noise.shape[:2]
+        prefix, controls, context = split(self.sampler, given)
+        known = self.prologue(batch, *context)
+        tables, rest = known[: self.tables], known[self.tables :]
+        wholes, states = rest[: self.wholes], rest[self.wholes :]
+        newest = [self.start.expand(batch, *self.start.shape[1:]).clone()]
+        small = [state for number, state in enumerate(states) if number not in self.caches]
+        old = [self._blank(states[number], axis) for number, axis in self.caches.items()]
+        # Of numbers that are not negative: ONNX divides towards zero, Python downwards.
+        count = (length + self.chunk - 1) // self.chunk
+        inputs = [
+            self._by_chunk(self.steps, count),
+            *(self._by_chunk(value, count) for value in (noise, *prefix, *tables)),
+        ]
+        fixed = [*controls, *wholes, *self.draw.constants()]
+        _, (levels,) = scanned(self._chunk, [*newest, *small, *old], inputs, fixed)
+        # Not a view and a slice: they ask more of a tracer of sizes than it can prove.
+        places = torch.arange(length)
+        return laid_out(self.sampler, levels[places // self.chunk, places % self.chunk])
+
+    def _chunk(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+        """Draw the positions of one chunk, then put its columns into the caches."""
+        times, here, *rest = entries
+        carried, old = parts(states, [len(states) - len(self.caches)])
+        recent = [
+            torch.zeros_like(cache.select(axis, 0))
+            for cache, axis in zip(old, self.caches.values(), strict=True)
+        ]
+        whole = [
+            cache.flatten(axis, axis + 1)
+            for cache, axis in zip(old, self.caches.values(), strict=True)
+        ]
+        first, chunks = times[0].clone(), torch.arange(self.length // self.chunk)
+        last, (levels,) = scanned(
+            self._position,
+            [*carried, *recent],
+            [times, here, *rest],
+            [first, *whole, *fixed],
+        )
+        carried, columns = parts(last, [len(carried)])
+        filled = []
+        for cache, new, axis in zip(old, columns, self.caches.values(), strict=True):
+            size = [1] * cache.ndim
+            size[axis] = -1
+            place = (chunks * self.chunk == first).view(size)
+            filled.append(torch.where(place, new.unsqueeze(axis), cache))
+        return [*carried, *filled], (levels,)
+
+    def _position(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+        """Draw one position."""
+        time, here, *rest = entries
+        prefix, now = parts(rest, [int(self.sampler.prefix)])
+        sizes = [1, len(self.caches), len(CONTROLS) * self.sampler.controls, self.wholes]
+        first, old, controls, wholes, constants = parts(fixed, sizes)
+        given = self._joined(states)
+        taken = (here, *prefix, *controls, states[0], time, *given, *now, *wholes, *first, *old)
+        level, x, *following = self.draw.run(here.shape[0], taken, constants)
+        small = [state for number, state in enumerate(following) if number not in self.caches]
+        return (x, *small, *(following[number] for number in self.caches)), (level,)
+
+    def _joined(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """Return the states in the step's order: they are carried with the caches last."""
+        count = len(states) - 1
+        small = iter(states[1 : 1 + count - len(self.caches)])
+        recent = iter(states[1 + count - len(self.caches) :])
+        return [next(recent if number in self.caches else small) for number in range(count)]
+
+    def _blank(self, state: Tensor, axis: int) -> Tensor:
+        """Return an empty cache, its axis of time in chunks."""
+        shape = (self.length // self.chunk, self.chunk)
+        return state.new_zeros(*state.shape[:axis], *shape, *state.shape[axis + 1 :])
+
+    def _by_chunk(self, value: Tensor, count: int) -> Tensor:
+        """Return the first `count` chunks of a sequence, `(count, chunk, …)`."""
+        missing = self.length - value.shape[0]
+        padded = functional.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
+        shape = (self.length // self.chunk, self.chunk, *value.shape[1:])
+        return padded.reshape(shape).index_select(0, torch.arange(count))
+
+
+def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
+    """Return the sampler of a causal network with attention, by chunks of positions.
+
+    Raises:
+        ExportError: The network is outside the class, has no attention, or what was derived is
+            not proved equal.
+    """
+    if sampler.order != "time":
+        raise ExportError(
+            "a cache of two levels runs along time",
+            where=f"order {sampler.order!r}",
+            next_step="rows or wavefront lay out pictures",
+        )
+    (axis,) = sampler.position_axes
+    if sampler.input.shape[axis] <= CHUNK:
+        raise ExportError(
+            f"a cache of two levels needs more than the {CHUNK} positions of one chunk",
+            where=f"{sampler.input.shape[axis]} positions",
+            next_step="scan lays out short sequences",
+        )
+    derived = derive(model, sampler, chunk=CHUNK)
+    prove(model, sampler, derived)
+    dtype = precision_of(model)
+    step = StepModule(derived, sampler, dtype)
+    # Two chunks at least: a tracer of sizes takes one for a case of its own.
+    lengths = (CHUNK + 1, derived.length) if holds_at_other_lengths(model, sampler) else None
+    return Scheduled(
+        CacheSampler(derived, sampler, dtype), step, step.inputs(), step.outputs(), lengths
+    )
