@@ -201,7 +201,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.running: list[str] = []
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Tensor] = []
-        self._same: dict[Any, fx.Node] = {}
+        self._known: dict[Any, Any] = {}
 
     def track(self, tensor: Tensor, node: fx.Node) -> None:
         """Remember which node made a tensor."""
@@ -259,8 +259,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.emit(func, *args, **kwargs)
 
     def emit(self, func: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run and write down one functional operator; equal fixed ones are written once."""
-        out = func(*args, **kwargs)
+        """Run and write down one functional operator; equal fixed ones are run and written once."""
         given: list[fx.Node] = []
 
         def node_of(tensor: Tensor) -> fx.Node:
@@ -270,13 +269,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         nodes, keywords = _mapped((args, kwargs), node_of)
         fixed = self.recording.fixed.issuperset(given)
         key = (func, repr((nodes, keywords))) if fixed else None
-        node = self._same.get(key) if key else None
-        if node is None:
-            node = self._call(func, nodes, keywords)
-            if key:
-                self._same[key] = node
+        if key in self._known:
+            return self._known[key]
+        out = func(*args, **kwargs)
+        node = self._call(func, nodes, keywords)
         if fixed:
             self.recording.fixed.add(node)
+            self._known[key] = out
         if isinstance(out, Tensor):
             self.track(out, node)
             return out
@@ -329,12 +328,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return node
 
     def _item(self, node: fx.Node, position: int, *, fixed: bool) -> fx.Node:
-        key = (node, position)
-        if key not in self._same:
-            self._same[key] = self._call(operator.getitem, (node, position), {})
+        item = self._call(operator.getitem, (node, position), {})
         if fixed:
-            self.recording.fixed.add(self._same[key])
-        return self._same[key]
+            self.recording.fixed.add(item)
+        return item
 
     def _read(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
         """Let Python read a value; write it down where it depends on the inputs."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.nn.coupling import bounded
+from toolkit.nn.iterate import iterate
 from toolkit.nn.made import MADE
 
 
@@ -38,11 +39,12 @@ class MaskedAffine(nn.Module):
         Each pass makes the next feature in order right, whatever the ones after it hold, and keeps
         those that are.
         """
-        x = torch.zeros_like(y)
-        log_scale = x
-        for _ in range(self.features):
+
+        def step(x: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
             log_scale, shift = self._affine(x)
-            x = y * torch.exp(log_scale) + shift
+            return y * torch.exp(log_scale) + shift, log_scale
+
+        x, log_scale = iterate(step, self.features, torch.zeros_like(y), torch.zeros_like(y))
         return x, log_scale.sum(1)
 
     def _affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
