@@ -119,7 +119,7 @@ def sampler_entries(model: nn.Module, sampler: Autoregressive) -> list[Entry]:
         except ExportError as error:
             reasons.append(f"{name}: {error.what}" + (f" ({error.where})" if error.where else ""))
             continue
-        return _entries(sampler, scheduled)
+        return _entries(sampler, scheduled, name)
     raise ExportError(
         f"no schedule fits the sampler {sampler.name!r}",
         where="; ".join(reasons),
@@ -135,7 +135,7 @@ def _preference(name: str) -> tuple[bool, str]:
     return name not in PREFERRED, name
 
 
-def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
+def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list[Entry]:
     """Return `generate`, `step` where the layout has one, and `logits`."""
     generate, step, logits = sampler.parts
     axes = sampler.position_axes
@@ -156,7 +156,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
     found = [
         Entry(
             generate,
-            call=OfSchedule(scheduled.generate),
+            call=OfSchedule(scheduled.generate, layout),
             inputs=[noise, *given, *sampler.context],
             outputs=["x"],
             reference=Exact(sampler, scheduled.generate),
@@ -168,7 +168,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled) -> list[Entry]:
         found.append(
             Entry(
                 step,
-                call=OfSchedule(scheduled.step),
+                call=OfSchedule(scheduled.step, layout),
                 inputs=scheduled.inputs,
                 outputs=scheduled.outputs,
                 units={"logits": "nats"},
@@ -196,11 +196,16 @@ def _at_lengths(item: Input, lengths: tuple[int, int] | None) -> Input:
 
 
 class OfSchedule(nn.Module):
-    """A schedule's module in the place of an entry's call."""
+    """A schedule's module in the place of an entry's call.
 
-    def __init__(self, schedule: nn.Module) -> None:
+    Arguments:
+        schedule: The module.
+        layout: The schedule's name.
+    """
+
+    def __init__(self, schedule: nn.Module, layout: str = "") -> None:
         super().__init__()
-        self.schedule = schedule
+        self.schedule, self.layout = schedule, layout
         self._double: list[nn.Module] = []
 
     def forward(self, _: nn.Module, *tensors: torch.Tensor) -> Any:

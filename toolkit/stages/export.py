@@ -178,6 +178,7 @@ def _export(
     save_cases(path.with_name(GOLDEN), judge.cases)
     detail = {
         **captured.as_dict(),
+        "schedule": getattr(entry.call, "layout", ""),
         "file": str(path.relative_to(folder.path)),
         "sha256": sha256(path),
         "outcome": Outcome("ok").as_dict(),

@@ -29,6 +29,7 @@ def test_a_sampler_becomes_an_entry_whose_input_is_noise(pixelcnn: nn.Module) ->
     assert [generate.name, logits.name] == ["sample.generate", "sample.logits"]
     assert [item.kind for item in generate.inputs] == ["noise"]
     assert [item.kind for item in logits.inputs] == ["data"]
+    assert generate.call.layout == "wavefront"
 
 
 def test_a_part_of_a_sampler_is_an_entry_and_its_name_stands_for_all(pixelcnn: nn.Module) -> None:
