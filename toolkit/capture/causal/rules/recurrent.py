@@ -21,21 +21,33 @@ def lstm_cell(
     x: Tensor, h: Tensor, c: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
 ) -> tuple[Tensor, ...]:
     """Return the next hidden value and cell, `(batch, hidden)` each."""
-    bias = None if bi is None else bi + bh
-    gates = functional.linear(torch.cat([x, h], -1), torch.cat([wi, wh], 1), bias)
-    i, f, g, o = gates.chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    weight, bias = torch.cat([wi, wh], 1), None if bi is None else bi + bh
+    # The three sigmoids side by side are one: a step costs by its number of operators.
+    weight = _gates_first(weight)
+    bias = None if bias is None else _gates_first(bias)
+    size = h.shape[-1]
+    given = functional.linear(torch.cat([x, h], -1), weight, bias)
+    gates, g = torch.split(given, [3 * size, size], -1)
+    i, f, o = torch.sigmoid(gates).chunk(3, -1)
+    c = f * c + i * torch.tanh(g)
+    return o * torch.tanh(c), c
+
+
+def _gates_first(weight: Tensor) -> Tensor:
+    """Return rows of input, forget, cell and output gates with the cell's last."""
+    i, f, g, o = weight.chunk(4)
+    return torch.cat([i, f, o, g])
 
 
 def gru_cell(
     x: Tensor, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
 ) -> tuple[Tensor, ...]:
     """Return the next hidden value, `(batch, hidden)`."""
-    rx, zx, nx = functional.linear(x, wi, bi).chunk(3, -1)
-    rh, zh, nh = functional.linear(h, wh, bh).chunk(3, -1)
-    z = torch.sigmoid(zx + zh)
-    n = torch.tanh(nx + torch.sigmoid(rx + rh) * nh)
+    size = h.shape[-1]
+    gates_x, nx = torch.split(functional.linear(x, wi, bi), [2 * size, size], -1)
+    gates_h, nh = torch.split(functional.linear(h, wh, bh), [2 * size, size], -1)
+    r, z = torch.sigmoid(gates_x + gates_h).chunk(2, -1)
+    n = torch.tanh(nx + r * nh)
     return (n + z * (h - n),)
 
 
