@@ -92,8 +92,10 @@ def attention(
     groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
 
     def column() -> Tensor:
-        turned = [_repeat(part, groups).transpose(-1, -2) for part in keys()]
-        scores = against((q.column() * factor).unsqueeze(-2), turned)
+        # The cache from the left: turned round, all of it would be copied at every step.
+        query = (q.column() * factor).unsqueeze(-1)
+        found = [(_repeat(part, groups) @ query).squeeze(-1) for part in keys()]
+        scores = (torch.cat(found, -1) if len(found) > 1 else found[0]).unsqueeze(-2)
         if rows is not None:
             scores = _with_row(scores, walk.over_keys(rows()).unsqueeze(-2))
         weights = hide_unfilled(walk, scores).softmax(-1)
