@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
-from toolkit.core.entry import Autoregressive
+from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.recipe import load_recipe
 from toolkit.stages._entries import entries_of, plain_entries
 from toolkit.stages._model import build_model
+from toolkit.stages.export import export
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,39 @@ def test_a_model_that_no_schedule_takes_is_told_why(pixelcnn: nn.Module) -> None
     with pytest.raises(ExportError) as raised:
         plain_entries(nn.Linear(2, 2), [sampler(pixelcnn)])
     assert "wavefront" in raised.value.where
+
+
+class Running(nn.Module):
+    """A causal network with a table of positions, a running mean and a token's law."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(5, 6), nn.Embedding(7, 6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Any, label: Any) -> Any:
+        places = torch.arange(x.shape[1])
+        h = self.token(x) + self.place(places) * label.unsqueeze(1)
+        return 4 * self.head(torch.tanh(h.cumsum(1) / (places + 1).unsqueeze(1)))
+
+
+def test_the_three_entries_of_a_users_network_are_exported_and_judged(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = Input("x", torch.zeros(2, 7, dtype=torch.int64), ("batch", "time"), high=4)
+    label = Input("label", torch.randn(2, 6), ("batch", None), kind="context")
+    asked = Autoregressive(
+        "sample", "forward", x, "time", 5, 2, predicts="next", context=[label], prefix=True
+    )
+    results = export(Running().eval(), [asked], tmp_path / "run")
+    assert list(results) == ["sample.generate", "sample.step", "sample.logits"]
+    assert {
+        name: item.outcome.reason for name, item in results.items() if item.outcome.reason
+    } == {}
+    assert results["sample.generate"].detail["schedule"] == "scan"
+    assert results["sample.generate"].signature.ranges["time"] == (1, 3, 7, 1)
+    kinds = [spec.kind for spec in results["sample.step"].signature.inputs]
+    assert kinds[:3] == ["data", "data", "context"]
+    assert set(kinds[3:]) == {"state"}
 
 
 def test_an_entry_that_does_not_exist_names_the_nearest(pixelcnn: nn.Module) -> None:
