@@ -58,6 +58,10 @@ class CDist:
                 for name, p in norms.items()
             },
             "one matrix": Example(torch.cdist, (x, y[0]), shared=(1,)),
+            "forward": Example(
+                lambda a, b: torch.ops.aten._cdist_forward(a, b, 2.0, None),  # noqa: SLF001
+                (x, y),
+            ),
             "one feature": Example(torch.cdist, (x[..., :1], y[..., :1])),
         }
 
