@@ -103,6 +103,24 @@ def wrong_at(value: float, change: float = 0.01) -> Fault:
     return spoil(apply)
 
 
+def at_other_lengths(change: Callable[[dict, dict], dict]) -> Fault:
+    """Return a fault that shows only where no other check looks."""
+
+    def apply(subject: Subject) -> Subject:
+        (usual,) = {case.inputs["x"].shape[1] for case in subject.cases if case.check == "parity"}
+
+        def spoiled(feeds: dict, outputs: dict) -> dict:
+            return outputs if feeds["x"].shape[1] == usual else change(feeds, outputs)
+
+        return spoil(spoiled)(subject)
+
+    return apply
+
+
+def cut(_: dict, outputs: dict) -> dict:
+    return {name: array[:, :-1] for name, array in outputs.items()}
+
+
 def density_of(fault: Fault) -> Fault:
     """Return a fault of the density graph, which another entry is judged with."""
 
@@ -142,6 +160,7 @@ PLANTED: dict[str, list[tuple[str, str, list[Fault]]]] = {
     ],
     "parity": [("realnvp", "log_prob", [spoil(scaled), spoil(shifted), spoil(one_nan)])],
     "round_trip": [("realnvp", "inverse", [spoil(scaled), density_of(spoil(shifted))])],
+    "sizes": [("rnn", "forward", [at_other_lengths(shifted), at_other_lengths(cut)])],
     "second_call": [("realnvp", "log_prob", [spoil(Drifting())])],
 }
 

@@ -133,11 +133,20 @@ def within(item: Input, values: Tensor) -> Tensor:
     return mirrored
 
 
-def like(item: Input, count: int, draws: torch.Generator) -> Tensor:
-    """Return samples of an input's law, range, or with its example's moments."""
+def like(
+    item: Input, count: int, draws: torch.Generator, *, shape: tuple[int, ...] | None = None
+) -> Tensor:
+    """Return samples of an input's law, range, or with its example's moments.
+
+    Arguments:
+        item: The input.
+        count: How many samples.
+        draws: Where the numbers come from.
+        shape: Shape of all samples together; the example's by default.
+    """
     import torch
 
-    shape = item.batched(count)
+    shape = item.batched(count) if shape is None else shape
     if not _is_float(item):
         high = item.high
         if high is None:

@@ -26,7 +26,8 @@ class Parity:
         """Make the cases `real`, `noise`, `tails` and `edges`.
 
         Where outputs are integers, samples that a change of the input by `NEAR_TIE` flips are
-        left out: no float32 arithmetic can promise those. So are tails where eager overflows.
+        left out: no float32 arithmetic can promise those. So are tails and edges where eager
+        overflows.
         """
         count = source.samples
         drawn = {
@@ -38,7 +39,8 @@ class Parity:
         integers = any("int" in spec.dtype for spec in source.signature.outputs)
         if integers:
             drawn = {name: _decided(source, inputs) for name, inputs in drawn.items()}
-        drawn["tails"] = _representable(source, drawn["tails"])
+        for name in ("tails", "edges"):
+            drawn[name] = _representable(source, drawn[name])
         return [
             source.answer(NAME, name, inputs)
             for name, inputs in drawn.items()

@@ -207,21 +207,30 @@ class _Judge:
 
         if not self.cases:
             self.cases = self._prepare(signature, neighbours=0)
-        parity = registry.checks.load("parity")
         try:
             with opened(path, signature) as run:
-                finding = parity.judge(self._subject(path, signature, run))
-                if finding.status != "ok" and not self.asked_again:
+                reason = self._reason(path, signature, run)
+                if reason and not self.asked_again:
                     self.asked_again = True
                     self.cases = self._prepare(signature, neighbours=NEIGHBOURS)
-                    finding = parity.judge(self._subject(path, signature, run))
+                    reason = self._reason(path, signature, run)
         except ToolkitError as error:
             return f"the graph does not run: {error.what}"
-        if finding.status == "ok":
-            return ""
-        return (
-            f"parity: {finding.value:.3g} against a limit of {finding.limit:.3g}: {finding.reason}"
-        )
+        return reason
+
+    def _reason(self, path: Path, signature: Signature, run: Run) -> str:
+        """Return what is wrong by the checks without which no graph is taken, or nothing."""
+        subject = self._subject(path, signature, run)
+        for name in ("parity", "sizes"):
+            found = registry.checks.load(name).judge(subject)
+            if found is not None and found.status not in ("ok", "skipped"):
+                numbers = (
+                    ""
+                    if found.value is None
+                    else f"{found.value:.3g} against a limit of {found.limit:.3g}: "
+                )
+                return f"{name}: {numbers}{found.reason}"
+        return ""
 
     def _subject(self, path: Path, signature: Signature, run: Run) -> Subject:
         return Subject(

@@ -168,3 +168,21 @@ def test_a_graph_that_does_not_run_is_that_strategys_reason(
     reason = result["log_prob"].outcome.reason
     assert "dynamo: the graph does not run" in reason
     assert "torchscript:" in reason
+
+
+class Decaying(nn.Module):
+    """A recurrence in a plain Python loop over time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(x[:, 0])
+        for step in range(x.shape[1]):
+            total = 0.9 * total + x[:, step]
+        return total
+
+
+def test_a_trace_that_keeps_the_examples_length_is_refused(tmp_path):
+    x = toolkit.Input("x", torch.randn(3, 5, 2), dims=("batch", "time", None))
+    entry = toolkit.Entry("forward", call="forward", inputs=[x])
+    result = toolkit.export(Decaying(), [entry], tmp_path, strategies=["torchscript"])
+    assert result["forward"].outcome.status == "failed"
+    assert "sizes:" in result["forward"].outcome.reason
