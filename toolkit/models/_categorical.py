@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toolkit.core.entry import Autoregressive, Entry, Input
@@ -28,6 +29,50 @@ def is_full(size: str) -> bool:
             f"there is no size {size!r}", where="[model] size", next_step=nearest(size, [*SIZES])
         )
     return size == "full"
+
+
+class Tokens(nn.Module):
+    """Model sequences of categories, one after the other.
+
+    Arguments:
+        net: Maps int64 `(batch, time)` to logits of each position, `(batch, time, levels)`.
+        levels: Number of categories.
+        length: Positions of the entries' example.
+        longest: Most positions that the network takes.
+    """
+
+    family: ClassVar[str] = "autoregressive"
+
+    def __init__(self, net: nn.Module, levels: int, length: int, longest: int) -> None:
+        super().__init__()
+        self.net, self.levels, self.length, self.longest = net, levels, length, longest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of x_t, `(batch, time, levels)` of int64 `(batch, time)`."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-probability of each sequence in nats, `(batch,)`."""
+        return log_prob_of(self.forward(x), x, 2)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw sequences by one whole forward pass per position.
+
+        Arguments:
+            noise: Standard Gumbel noise `(time, batch, levels)`.
+
+        Returns:
+            Categories, int64 `(batch, time)`.
+        """
+        return draw_sequence(self, noise, lambda category: category)
+
+    def entries(self) -> Sequence[Entry | Autoregressive]:
+        """Return `log_prob` of a sequence, and how one is sampled."""
+        example = drawn((EXAMPLES, self.length), self.levels)
+        x = Input("x", example, dims=("batch", "time"), kind="token", low=0, high=self.levels - 1)
+        log_prob = log_prob_entry(x, time=(1, self.length, self.longest))
+        return [log_prob, sequence_sampler(x, self.levels)]
 
 
 def log_prob_of(logits: Tensor, category: Tensor, axis: int) -> Tensor:
