@@ -262,6 +262,18 @@ PER_FEATURE_ARRAYS: Arrays = {
     "b_out": DRAW.normal(size=(3, 4)),
 }
 
+GATED = """
+gated (float[batch,8] x) => (float[batch,4] y) {
+  a, b = Split <axis = 1, num_outputs = 2> (x)
+  below = Neg (b)
+  power = Exp (below)
+  total = Add (power, one)
+  gate = Reciprocal (total)
+  value = Tanh (a)
+  y = Mul (value, gate)
+}
+"""
+
 GRAPHS: dict[str, tuple[str, Arrays]] = {
     "flow": (FLOW, FLOW_ARRAYS),
     "sums": (SUMS, SUMS_ARRAYS),
@@ -270,6 +282,7 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "waste": (WASTE, WASTE_ARRAYS),
     "loop": (LOOP, LOOP_ARRAYS),
     "per feature": (PER_FEATURE, PER_FEATURE_ARRAYS),
+    "gated": (GATED, {"one": np.array(1.0)}),
     "function": (FUNCTION, {"half": np.array(0.5)}),
 }
 
