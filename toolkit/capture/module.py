@@ -74,7 +74,7 @@ def output_names(entry: Entry, model: nn.Module, values: tuple[Tensor, ...]) -> 
     """Return the outputs' names: those given, a dict result's, or numbered ones.
 
     Raises:
-        UsageError: Another number of names is given than the call returns.
+        UsageError: Another number of names is given than the call returns, or a name stands twice.
     """
     names = list(entry.outputs) or _dict_names(entry, model)
     if not names:
@@ -84,6 +84,13 @@ def output_names(entry: Entry, model: nn.Module, values: tuple[Tensor, ...]) -> 
             f"entry {entry.name!r} names {len(names)} outputs but returns {len(values)}",
             where=", ".join(names),
             next_step="give one name per output",
+        )
+    every = [item.name for item in entry.inputs] + names
+    if twice := [name for name in names if every.count(name) > 1]:
+        raise UsageError(
+            f"entry {entry.name!r} has more than one value called {twice[0]!r}",
+            where=", ".join(every),
+            next_step="give every input and output a name of its own: outputs=[…]",
         )
     return names
 

@@ -186,3 +186,13 @@ def test_a_trace_that_keeps_the_examples_length_is_refused(tmp_path):
     result = toolkit.export(Decaying(), [entry], tmp_path, strategies=["torchscript"])
     assert result["forward"].outcome.status == "failed"
     assert "sizes:" in result["forward"].outcome.reason
+
+
+@pytest.mark.parametrize("outputs", [["x"], ["y", "y"]])
+def test_a_name_that_stands_twice_is_refused(tmp_path, outputs):
+    x = toolkit.Input("x", torch.randn(3, 4), dims=("batch", None))
+    entry = toolkit.Entry(
+        "forward", call=lambda _, x: (2 * x,) * len(outputs), inputs=[x], outputs=outputs
+    )
+    outcome = toolkit.export(nn.Identity(), [entry], tmp_path)["forward"].outcome
+    assert (outcome.status, "more than one value called" in outcome.reason) == ("failed", True)
