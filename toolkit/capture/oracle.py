@@ -16,6 +16,8 @@ from toolkit.capture.replace import Solvers
 from toolkit.core.case import Case
 from toolkit.core.entry import Entry
 
+NEARBY = 2.0**-12
+"""How far the neighbours lie that show the roundings inside, as a ratio of every number."""
 DOUBLE = {
     torch.float16: torch.float64,
     torch.bfloat16: torch.float64,
@@ -124,27 +126,48 @@ class Oracle:
     def _worst(
         self, tensors: Sequence[Tensor], oracle: Sequence[Tensor], neighbours: int
     ) -> tuple[Tensor, ...]:
-        """Return, per element, eager's answer that is furthest from the oracle's."""
+        """Return, per element, the answer that is as far from the oracle's as eager's worst.
+
+        One rounding beside shows what becomes of an input's own error. Where a function saturates
+        inside, only a wider step moves the roundings that follow: its answer is held against its
+        own exact one.
+        """
         worst = self.eager(self.entry, tensors)
         for seed in range(neighbours):
-            beside = self.eager(self.entry, _neighbours(tensors, seed))
-            worst = tuple(
-                torch.where((new - exact).abs() > (old - exact).abs(), new, old)
-                for new, old, exact in zip(beside, worst, oracle, strict=True)
+            near = self._beside(tensors, seed, 0.0)
+            worst = _further(worst, self.eager(self.entry, near), oracle)
+            away = self._beside(tensors, seed, NEARBY)
+            answers = zip(
+                oracle, self.eager(self.entry, away), self.exact(self.entry, away), strict=True
             )
+            worst = _further(worst, [o + (new - exact) for o, new, exact in answers], oracle)
         return worst
 
+    def _beside(self, tensors: Sequence[Tensor], seed: int, ratio: float) -> list[Tensor]:
+        """Return inputs of which every number is moved, by a ratio at most, inside its domain."""
+        draws = torch.Generator().manual_seed(seed)
+        moved = []
+        for item, tensor in zip(self.entry.inputs, tensors, strict=True):
+            if tensor.is_floating_point():
+                steps = torch.randint(-1, 2, tensor.shape, generator=draws).to(tensor)
+                tensor = tensor * (1 + max(ratio, torch.finfo(tensor.dtype).eps) * steps)
+                low = -torch.inf if item.low is None else item.low
+                high = torch.inf if item.high is None else item.high
+                tensor = tensor.clamp(low, high)
+            moved.append(tensor)
+        return moved
 
-def _neighbours(tensors: Sequence[Tensor], seed: int) -> list[Tensor]:
-    """Return inputs of which every number is moved by at most one rounding."""
-    draws = torch.Generator().manual_seed(seed)
-    moved = []
-    for tensor in tensors:
-        if tensor.is_floating_point():
-            steps = torch.randint(-1, 2, tensor.shape, generator=draws).to(tensor)
-            tensor = tensor * (1 + torch.finfo(tensor.dtype).eps * steps)
-        moved.append(tensor)
-    return moved
+
+def _further(
+    worst: Sequence[Tensor], answers: Sequence[Tensor], oracle: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return, per element, the answer that is further from the oracle's."""
+    return tuple(
+        torch.where((new - exact).abs() > (old - exact).abs(), new.to(old), old)
+        if old.is_floating_point()
+        else old
+        for new, old, exact in zip(answers, worst, oracle, strict=True)
+    )
 
 
 def _detached(result: Any) -> tuple[Tensor, ...]:

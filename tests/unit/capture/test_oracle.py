@@ -61,3 +61,26 @@ def test_neighbours_show_how_far_rounding_carries() -> None:
     for case in (alone, asked):
         assert case.eager["y"].dtype == np.float32
         np.testing.assert_array_equal(case.oracle["y"], alone.oracle["y"])
+
+
+def test_neighbours_show_roundings_that_no_rounding_of_the_input_moves() -> None:
+    def saturated(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.log1p(-torch.sigmoid(x))
+
+    x = torch.full((512, 1), 9.0) + torch.linspace(0, 1e-2, 512)[:, None]
+    given = Entry("f", saturated, [Input("x", x, ("batch", None))], ["y"])
+    alone = Oracle(nn.Identity(), given, ["y"]).answer("c", "n", {"x": x})
+    asked = Oracle(nn.Identity(), given, ["y"], neighbours=3).answer("c", "n", {"x": x})
+    errors = [np.abs(case.eager["y"] - case.oracle["y"]) for case in (alone, asked)]
+    assert np.quantile(errors[1], 0.1) > 4 * np.quantile(errors[0], 0.1)
+    assert errors[1].max() < 3 * errors[0].max()
+
+
+def test_neighbours_stay_inside_the_domain() -> None:
+    def rooted(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(1 - x)
+
+    x = torch.ones(8, 1)
+    given = Entry("f", rooted, [Input("x", x, ("batch", None), low=0.0, high=1.0)], ["y"])
+    asked = Oracle(nn.Identity(), given, ["y"], neighbours=3).answer("c", "n", {"x": x})
+    assert np.isfinite(asked.eager["y"]).all()
