@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := .ci/constraints.txt
 
-.PHONY: demo test test-all lint clean gallery
+.PHONY: demo test test-all lint clean gallery matrix
 
 demo: $(VENV)/.demo
 	$(BIN)/toolkit run glow
@@ -28,6 +28,10 @@ lint: $(VENV)/.test
 
 gallery: $(VENV)/.demo
 	$(BIN)/python bench/gallery.py
+
+# Every recipe: exported, optimized, built for every target and verified; one table of it all.
+matrix: $(VENV)/.test
+	$(BIN)/toolkit sweep --all --until verify -o exported/matrix > exported/gallery/matrix.txt
 
 # torch comes first, from its pin: a package that needs it would pull another build.
 $(VENV)/.torch: $(CONSTRAINTS)

@@ -22,7 +22,7 @@ KEPT_OUT = "kept out"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What became of one variant, or of all engines, of an entry.
+    """What became of one variant, or of the engines for one target, of an entry.
 
     Arguments:
         status: `ok`, `kept out`, `failed`, or nothing where it was not made.
@@ -41,7 +41,7 @@ class Swept:
         recipe: Target as it was given.
         entry: Name of the entry; empty where the run ended before there was one.
         folder: The run folder.
-        cells: Per variant and for `engines` what became of it.
+        cells: What became of each variant, and of each builder's engines for each target.
         reason: Why the run ended early; empty where it did not.
     """
 
@@ -141,8 +141,11 @@ def _cells(folder: RunFolder, entry: str) -> dict[str, Cell]:
         if variant in cells:
             cells[variant] = Cell("failed", reason)
     if folder.has_stage("build"):
-        rows = [row for row in folder.stage("build")["engines"] if row["entry"] == entry]
-        cells["engines"] = _engines(rows)
+        engines: dict[str, list[dict[str, Any]]] = {}
+        for row in folder.stage("build")["engines"]:
+            if row["entry"] == entry:
+                engines.setdefault(f"{row['engine']} {row['target']}", []).append(row)
+        cells |= {name: _engines(rows) for name, rows in engines.items()}
     return cells
 
 

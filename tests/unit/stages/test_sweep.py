@@ -81,11 +81,18 @@ def test_failed_finding_fails_its_variant(finished):
 )
 def test_engines_are_counted(finished, rows, expected):
     engines = [
-        {"entry": "sample", "status": status, "refused": refused, "reason": status}
+        {
+            "entry": "sample",
+            "engine": "tensorrt-rtx",
+            "target": "8.6",
+            "status": status,
+            "refused": refused,
+            "reason": status,
+        }
         for status, refused in rows
     ]
     record(finished, "build", {"engines": engines})
-    cell = cells(finished)["sample"]["engines"]
+    cell = cells(finished)["sample"]["tensorrt-rtx 8.6"]
     assert cell.status == expected
     built = sum(status == "ok" for status, _ in rows)
     assert cell.reason.startswith(f"{built} of {len(rows)} built")
