@@ -33,6 +33,7 @@ from toolkit.core.files import write_bytes
 from toolkit.core.quiet import quietly
 from toolkit.core.signature import Signature
 from toolkit.core.validation import without_validation
+from toolkit.nn.iterate import heard_by, once
 
 STRATEGIES = {
     "dynamo": export_dynamo,
@@ -224,7 +225,7 @@ def probe_outputs(model: nn.Module, entry: Entry, inputs: Sequence[Tensor]) -> l
         UsageError: The call fails in eager: nothing to export.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), heard_by(once):
             values = as_tuple(entry_module(model, entry)(*inputs))
     except ToolkitError:
         raise

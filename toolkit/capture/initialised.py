@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from toolkit.capture.record import own_copy
 from toolkit.core.errors import ExportError
+from toolkit.nn.iterate import heard_by, once
 
 
 def check_initialised(module: nn.Module, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
@@ -23,7 +24,7 @@ def check_initialised(module: nn.Module, first: Sequence[Tensor], second: Sequen
     for tensors in (first, second):
         fresh = own_copy(module)
         # A call that fails in eager is reported when its outputs are looked at.
-        with torch.no_grad(), contextlib.suppress(Exception):
+        with torch.no_grad(), heard_by(once), contextlib.suppress(Exception):
             fresh(*(tensor.clone() for tensor in tensors))
         states.append(_state(fresh))
     for name, value in before.items():

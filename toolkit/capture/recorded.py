@@ -189,6 +189,8 @@ def _check_fills(
         ExportError: They do: the code reduces over, or mixes, what a mask selected.
     """
     first, second = recordings[:2]
+    if not first.fills:
+        return
     root = program.recorded
     truth = program(*inputs)
     for (name, line), other in zip(first.fills.items(), second.fills, strict=True):

@@ -38,6 +38,11 @@ def iterate(step: Step, count: int, *state: Tensor) -> State:
     return state
 
 
+def once(step: Step, _: int, state: State) -> State:
+    """Take one step only: a listener for whoever looks at shapes and side effects."""
+    return step(*state)
+
+
 @contextlib.contextmanager
 def heard_by(listener: Listener | None) -> Iterator[None]:
     """Let a listener run the loops that begin inside: it is given step, count and state.
