@@ -28,6 +28,8 @@ SECTIONS = ("verify", "optimize", "build", "device", "providers")
 SOURCES = (
     "core",
     "backends",
+    "capture/causal/choice.py",
+    "capture/causal/network.py",
     "capture/module.py",
     "capture/oracle.py",
     "capture/preserve.py",
