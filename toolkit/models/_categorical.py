@@ -10,25 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toolkit.core.entry import Autoregressive, Entry, Input
-from toolkit.core.errors import UsageError
-from toolkit.core.registry import nearest
 
 EXAMPLES = 3
-SIZES = ("given", "full")
 Network = Callable[[Tensor], Tensor]
-
-
-def is_full(size: str) -> bool:
-    """Return whether a model takes its published dimensions instead of the given ones.
-
-    Raises:
-        UsageError: The size is no known one.
-    """
-    if size not in SIZES:
-        raise UsageError(
-            f"there is no size {size!r}", where="[model] size", next_step=nearest(size, [*SIZES])
-        )
-    return size == "full"
 
 
 class Tokens(nn.Module):
@@ -73,6 +57,52 @@ class Tokens(nn.Module):
         x = Input("x", example, dims=("batch", "time"), kind="token", low=0, high=self.levels - 1)
         log_prob = log_prob_entry(x, time=(1, self.length, self.longest))
         return [log_prob, sequence_sampler(x, self.levels)]
+
+
+class Pictures(nn.Module):
+    """Model pictures one pixel after the other, in raster order, and R, G, B within a pixel.
+
+    A picture holds `level / (levels - 1)`, so values from 0 to 1. A subclass has the `forward`:
+    pictures `(batch, colours, height, width)` to logits
+    `(batch, levels, colours, height, width)`.
+
+    Arguments:
+        levels: Number of levels of a colour.
+        size: Colours, height and width.
+    """
+
+    family: ClassVar[str] = "autoregressive"
+
+    def __init__(self, levels: int, size: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.levels, self.size = levels, size
+
+    def embed(self, level: Tensor) -> Tensor:
+        """Return the pixel values of levels."""
+        return level / (self.levels - 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the log-probability of each picture in nats, `(batch,)`."""
+        return log_prob_of(self.forward(x), nearest_level(x, self.levels), 1)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw pictures by one whole forward pass per colour of a pixel.
+
+        Arguments:
+            noise: Standard Gumbel noise `(height * width * colours, batch, levels)`.
+
+        Returns:
+            Levels, int64 `(batch, colours, height, width)`.
+        """
+        return draw_picture(
+            self, noise, lambda level: self.embed(level.to(noise.dtype)), size=self.size
+        )
+
+    def entries(self) -> Sequence[Entry | Autoregressive]:
+        """Return `log_prob` of a picture, and how a grey one is sampled."""
+        example = self.embed(drawn((EXAMPLES, *self.size), self.levels))
+        x = Input("x", example, dims=("batch", None, None, None))
+        return picture_entries(x, self.levels, self.embed)
 
 
 def log_prob_of(logits: Tensor, category: Tensor, axis: int) -> Tensor:

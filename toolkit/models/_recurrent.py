@@ -13,6 +13,7 @@ from torch._higher_order_ops.scan import scan
 
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import UsageError
+from toolkit.models._size import is_full
 from toolkit.nn.rolled import roll
 
 Head = Literal["aligned", "caption", "label"]
@@ -267,7 +268,7 @@ class SequenceModel(nn.Module):
             )
         self.head: Head = head
         self.tokens, self.classes, self.length, self.code = tokens, classes or tokens, length, code
-        widths = self.full if size == "full" else Widths(embedding, hidden, layers)
+        widths = self.full if is_full(size) else Widths(embedding, hidden, layers)
         self.embedding = nn.Embedding(tokens, widths.embedding)
         self.recurrence = Recurrence(self.cell, widths.embedding, widths.hidden, widths.layers)
         self.readout = nn.Linear(widths.hidden, self.classes)

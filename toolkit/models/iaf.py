@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from toolkit.core.entry import Entry
-from toolkit.models._categorical import is_full
-from toolkit.models._flow import flow_entries
-from toolkit.nn.autoregressive import Inverted, MaskedAffine
-from toolkit.nn.flow import Chain, Flow
+from toolkit.models._masked import MaskedFlow
+from toolkit.models._size import is_full
 
 
-class IAF(Flow):
+class IAF(MaskedFlow):
     """A density over vectors; each feature is shifted and scaled, given the noise before it.
 
     `inverse` and `sample` evaluate every masked network once. `log_prob` evaluates it once per
@@ -33,8 +28,6 @@ class IAF(Flow):
         Improving Variational Inference with Inverse Autoregressive Flow, arXiv 1606.04934.
     """
 
-    family: ClassVar[str] = "flow"
-
     def __init__(
         self,
         *,
@@ -46,19 +39,7 @@ class IAF(Flow):
     ) -> None:
         if is_full(size):
             depth, hidden, layers = 8, 1920, 2
-        super().__init__(
-            Chain(
-                Inverted(
-                    MaskedAffine(features, hidden=hidden, layers=layers, reverse=index % 2 == 1)
-                )
-                for index in range(depth)
-            )
-        )
-        self.features = features
-
-    def entries(self) -> list[Entry]:
-        """Return `log_prob`, `inverse` and `sample`."""
-        return flow_entries((self.features,), (self.features,))
+        super().__init__(features, depth, hidden, layers, inverted=True)
 
 
 model = IAF

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from toolkit.core.entry import Entry
-from toolkit.models._categorical import is_full
-from toolkit.models._flow import flow_entries
-from toolkit.nn.autoregressive import MaskedAffine
-from toolkit.nn.flow import Chain, Flow
+from toolkit.models._masked import MaskedFlow
+from toolkit.models._size import is_full
 
 
-class MAF(Flow):
+class MAF(MaskedFlow):
     """A density over vectors; each feature is normal, given the data before it, in every transform.
 
     `log_prob` evaluates every masked network once. `inverse` and `sample` evaluate it once per
@@ -33,8 +28,6 @@ class MAF(Flow):
         Masked Autoregressive Flow for Density Estimation, arXiv 1705.07057.
     """
 
-    family: ClassVar[str] = "flow"
-
     def __init__(
         self,
         *,
@@ -46,17 +39,7 @@ class MAF(Flow):
     ) -> None:
         if is_full(size):
             depth, hidden, layers = 10, 512, 2
-        super().__init__(
-            Chain(
-                MaskedAffine(features, hidden=hidden, layers=layers, reverse=index % 2 == 1)
-                for index in range(depth)
-            )
-        )
-        self.features = features
-
-    def entries(self) -> list[Entry]:
-        """Return `log_prob`, `inverse` and `sample`."""
-        return flow_entries((self.features,), (self.features,))
+        super().__init__(features, depth, hidden, layers, inverted=False)
 
 
 model = MAF

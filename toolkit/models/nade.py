@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.models import _categorical
+from toolkit.models._size import is_full
 from toolkit.nn.nade import NADELayer
 
 
@@ -34,7 +35,7 @@ class NADE(nn.Module):
     def __init__(self, *, features: int = 64, hidden: int = 64, size: str = "given") -> None:
         super().__init__()
         self.features = features
-        self.layer = NADELayer(features, 500 if _categorical.is_full(size) else hidden)
+        self.layer = NADELayer(features, 500 if is_full(size) else hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of zero and one, `(batch, features, 2)` of `(batch, features)`."""

@@ -9,8 +9,8 @@ from torch import nn
 
 from toolkit.core.entry import Entry
 from toolkit.core.errors import UsageError
-from toolkit.models._categorical import is_full
 from toolkit.models._flow import flow_entries
+from toolkit.models._size import is_full
 from toolkit.nn.flow import Chain, Flow
 from toolkit.nn.linear import InvertibleLinear
 from toolkit.nn.spline_coupling import Quadratic, RationalQuadratic, Spline, SplineCoupling

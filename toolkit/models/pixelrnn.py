@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.models import _categorical
+from toolkit.models._size import is_full
 from toolkit.nn.masked import MaskedConv2d
 from toolkit.nn.recurrent import DiagonalLSTM, RowLSTM
 from toolkit.nn.stack import Residual, Stack, State
@@ -17,7 +17,7 @@ from toolkit.nn.stack import Residual, Stack, State
 CELLS = {"diagonal": DiagonalLSTM, "row": RowLSTM}
 
 
-class PixelRNN(nn.Module):
+class PixelRNN(_categorical.Pictures):
     """Model pictures one pixel after the other, in raster order, and R, G, B within a pixel.
 
     A picture holds `level / (levels - 1)`, so values from 0 to 1. With diagonals,
@@ -43,8 +43,6 @@ class PixelRNN(nn.Module):
         Pixel Recurrent Neural Networks, 2016, arXiv 1601.06759.
     """
 
-    family: ClassVar[str] = "autoregressive"
-
     def __init__(
         self,
         *,
@@ -58,11 +56,9 @@ class PixelRNN(nn.Module):
         first_kernel: int = 7,
         size: str = "given",
     ) -> None:
-        super().__init__()
-        if _categorical.is_full(size):
+        super().__init__(levels, (colours, height, width))
+        if is_full(size):
             hidden, layers = 128 - 128 % colours, 12
-        self.levels = levels
-        self.size = (colours, height, width)
         channels, cell = 2 * hidden, CELLS[cells]
         self.first = MaskedConv2d("A", colours, channels, first_kernel, colours=colours)
         self.rest = Stack(
@@ -81,10 +77,6 @@ class PixelRNN(nn.Module):
             MaskedConv2d("B", channels, colours * levels, 1, colours=colours),
         )
 
-    def embed(self, level: Tensor) -> Tensor:
-        """Return the pixel values of levels."""
-        return level / (self.levels - 1)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `(batch, levels, colours, height, width)` of pictures.
 
@@ -92,25 +84,6 @@ class PixelRNN(nn.Module):
             x: Pictures `(batch, colours, height, width)`.
         """
         return _categorical.by_colour(self.rest(self.first(x)), self.size[0])
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-probability of each picture in nats, `(batch,)`."""
-        return _categorical.log_prob_of(
-            self.forward(x), _categorical.nearest_level(x, self.levels), 1
-        )
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """Draw pictures by one whole forward pass per colour of a pixel.
-
-        Arguments:
-            noise: Standard Gumbel noise `(height * width * colours, batch, levels)`.
-
-        Returns:
-            Levels, int64 `(batch, colours, height, width)`.
-        """
-        return _categorical.draw_picture(
-            self, noise, lambda level: self.embed(level.to(noise.dtype)), size=self.size
-        )
 
     def init_state(self, batch: int) -> State:
         """Return the state before the first pixel."""
@@ -144,12 +117,6 @@ class PixelRNN(nn.Module):
         """Return the colours drawn so far, and nothing for the others, `(batch, colours)`."""
         known = [self.embed(level.to(blank.dtype)) for level in levels]
         return torch.stack([*known, *[blank] * (self.size[0] - len(known))], 1)
-
-    def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` of a picture, and how a grey one is sampled."""
-        example = self.embed(_categorical.drawn((_categorical.EXAMPLES, *self.size), self.levels))
-        x = Input("x", example, dims=("batch", None, None, None))
-        return _categorical.picture_entries(x, self.levels, self.embed)
 
 
 model = PixelRNN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from toolkit.models import _categorical
+from toolkit.models._size import is_full
 from toolkit.nn.attention import decoder_block
 from toolkit.nn.stack import Positions, Shift, Stack
 
@@ -43,7 +44,7 @@ class Transformer(_categorical.Tokens):
         window: int = 0,
         size: str = "given",
     ) -> None:
-        if _categorical.is_full(size):
+        if is_full(size):
             features, heads, layers, longest = 768, 12, 12, 1024
         net = Stack(
             nn.Embedding(levels, features),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from toolkit.models import _categorical
+from toolkit.models._size import is_full
 from toolkit.nn.causal import CausalConv1d
 from toolkit.nn.gated import GatedStack1d
 from toolkit.nn.stack import ChannelsFirst, Shift, Stack
@@ -44,7 +45,7 @@ class WaveNet(_categorical.Tokens):
         cycles: int = 1,
         size: str = "given",
     ) -> None:
-        if _categorical.is_full(size):
+        if is_full(size):
             channels, skip_channels, layers, cycles = 32, 256, 10, 3
         dilations = [2**layer for layer in range(layers)] * cycles
         gated = GatedStack1d(channels, skip_channels, KERNEL, dilations)

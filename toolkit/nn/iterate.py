@@ -44,11 +44,11 @@ def once(step: Step, _: int, state: State) -> State:
 
 
 @contextlib.contextmanager
-def heard_by(listener: Listener | None) -> Iterator[None]:
+def heard_by(listener: Listener) -> Iterator[None]:
     """Let a listener run the loops that begin inside: it is given step, count and state.
 
     Arguments:
-        listener: Returns a state like the last one; `None` lets loops run by themselves.
+        listener: Returns a state like the last one.
     """
     token = _LISTENER.set(listener)
     try:

@@ -100,6 +100,11 @@ class StepModule(nn.Module):
         return known[self.tables + self.wholes :]
 
 
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the element type of a model's weights."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 def _batched(one: Tensor, other: Tensor) -> tuple[int, int]:
     """Return the axis that grows with the batch and its entries per item."""
     grows = [axis for axis in range(one.ndim) if one.shape[axis] != other.shape[axis]]

@@ -18,8 +18,8 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
-from toolkit.schedules._step import StepModule
-from toolkit.schedules.scan import ScanSampler, precision_of
+from toolkit.schedules._step import StepModule, precision_of
+from toolkit.schedules.scan import ScanSampler
 
 # A loop copies what it carries at every step; a chunk copies the whole cache once.
 CHUNK = 16
@@ -53,9 +53,7 @@ class CacheSampler(ScanSampler):
         """
         length, batch = noise.shape[:2]
         prefix, controls, context = split(self.sampler, given)
-        known = self.prologue(batch, *context)
-        tables, rest = known[: self.tables], known[self.tables :]
-        wholes, states = rest[: self.wholes], rest[self.wholes :]
+        tables, wholes, states = self._known(batch, context)
         newest = [self.start.expand(batch, *self.start.shape[1:]).clone()]
         small = [state for number, state in enumerate(states) if number not in self.caches]
         old = [self._blank(states[number], axis) for number, axis in self.caches.items()]

@@ -15,6 +15,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._step import precision_of
 
 
 class RowSampler(nn.Module):
@@ -54,7 +55,7 @@ class RowSampler(nn.Module):
         batch = noise.shape[1]
         prefix, controls, context = split(self.sampler, given)
         known = self.prologue(batch, *context)
-        tables, wholes, states = _parted(known, *self.rows)
+        tables, wholes, states = parts(known, self.rows)
         before, draw = self.before.constants(), self.draw.constants()
         sizes = [len(controls), len(wholes), len(before), len(draw)]
 
@@ -64,7 +65,7 @@ class RowSampler(nn.Module):
             controls, wholes, before, draw, after = parts(fixed, sizes)
             batch = here.shape[1]
             given = (number, *states, *now, *wholes)
-            columns, values, first = _parted(self.before.run(batch, given, before), *self.pixels)
+            columns, values, first = parts(self.before.run(batch, given, before), self.pixels)
 
             fixed = [*controls, *values, *draw]
             _, (levels, x, *stacked) = scanned(
@@ -97,11 +98,6 @@ class RowSampler(nn.Module):
         return rest[:count], (level, x, *rest[count:])
 
 
-def _parted(known: Any, tables: int, wholes: int) -> tuple[Any, Any, Any]:
-    """Return known sequences, known values and first states."""
-    return known[:tables], known[tables : tables + wholes], known[tables + wholes :]
-
-
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     """Return the sampler of any causal network over pictures, pixel by pixel, row by row.
 
@@ -116,5 +112,5 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
         )
     derived = derive_rows(model, sampler)
     prove_rows(model, sampler, derived)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = precision_of(model)
     return Scheduled(RowSampler(derived, sampler, dtype))

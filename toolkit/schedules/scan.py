@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
-from toolkit.schedules._step import StepModule
+from toolkit.schedules._step import StepModule, precision_of
 
 
 class ScanSampler(nn.Module):
@@ -56,9 +57,7 @@ class ScanSampler(nn.Module):
         """
         length, batch = noise.shape[:2]
         prefix, controls, context = split(self.sampler, given)
-        known = self.prologue(batch, *context)
-        tables, rest = known[: self.tables], known[self.tables :]
-        wholes, states = rest[: self.wholes], rest[self.wholes :]
+        tables, wholes, states = self._known(batch, context)
         # Logits for their own position do not read what was drawn before by themselves.
         first = [self.start.expand(batch, *self.start.shape[1:]).clone()]
         newest = first if self.predicts == "next" else []
@@ -80,16 +79,15 @@ class ScanSampler(nn.Module):
         _, (levels,) = scanned(step, [*newest, *states], inputs, fixed)
         return laid_out(self.sampler, levels)
 
+    def _known(self, batch: int, context: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        """Return known sequences, known values and first states."""
+        return parts(self.prologue(batch, *context), [self.tables, self.wholes])
+
 
 def _own(sampler: Autoregressive) -> torch.dtype:
     """Return the element type of the network's input."""
     dtype: torch.dtype = getattr(torch, sampler.input.dtype)
     return dtype
-
-
-def precision_of(model: nn.Module) -> torch.dtype:
-    """Return the element type of a model's weights."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

@@ -16,6 +16,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import scanned
+from toolkit.schedules._step import precision_of
 
 State = Any
 
@@ -80,7 +81,7 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     Raises:
         ExportError: The model does not step itself, or walks another way than is declared.
     """
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = precision_of(model)
     if sampler.order != "raster" or sampler.predicts != "this" or not _steps(model):
         raise ExportError(
             f"{type(model).__name__} does not draw a picture pixel by pixel itself",
