@@ -82,6 +82,11 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     ranges: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def batched(self) -> list[TensorSpec]:
+        """Inputs that have a batch; a scalar belongs to all samples."""
+        return [spec for spec in self.inputs if spec.dims]
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""
         return asdict(self)

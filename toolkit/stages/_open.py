@@ -55,7 +55,7 @@ def opened(
 
 def in_pieces(run: Run, signature: Signature, *, most: int = 0) -> Run:
     """Return `run`, splitting the batch where the graph fixes it or takes at most `most`."""
-    batched = [spec for spec in signature.inputs if spec.dims]
+    batched = signature.batched
     fixed = [size for spec in batched if isinstance(size := spec.dims[spec.batch_axis], int)]
     if fixed and len(fixed) == len(batched):
         return _split(run, signature, min(fixed), whole=True)
@@ -68,8 +68,7 @@ def _split(run: Run, signature: Signature, size: int, *, whole: bool) -> Run:
     def run_pieces(feeds: Arrays) -> Arrays:
         import numpy as np
 
-        batched = [spec for spec in signature.inputs if spec.dims]
-        count = min(feeds[spec.name].shape[spec.batch_axis] for spec in batched)
+        count = min(feeds[spec.name].shape[spec.batch_axis] for spec in signature.batched)
         pieces = [
             run(
                 {

@@ -20,7 +20,7 @@ def turned_and_back():
     back.outputs[0].name, back.outputs[0].shape = "y", ir.Shape(["s0", 3])
     for node in (there, exp, back):
         node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        node.metadata_props["pkg.torch.onnx.stack_trace"] = 'File "deep/down/me/flow.py", line 7, in f'
+        node.metadata_props["pkg.torch.onnx.stack_trace"] = 'File "deep/me/flow.py", line 7, in f'
     graph = ir.Graph(
         [x], back.outputs, nodes=[there, exp, back], opset_imports={"": 20}, name="graph"
     )

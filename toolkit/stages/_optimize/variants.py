@@ -134,7 +134,7 @@ def _candidates(trial: Trial, name: str, model: ir.Model) -> Iterator[tuple[str,
 def calibration_feeds(trial: Trial) -> list[Arrays]:
     """Return real samples in batches, as far as the parity cases hold them."""
     case, specs = trial.cases[0], trial.signature.inputs
-    batched = [spec for spec in specs if spec.dims]
+    batched = trial.signature.batched
     fixed = [size for spec in batched if isinstance(size := spec.dims[spec.batch_axis], int)]
     step = fixed[0] if fixed else CALIBRATION_BATCH
     rows = min(case.inputs[spec.name].shape[spec.batch_axis] for spec in batched)
