@@ -157,8 +157,18 @@ def like(
         return within(item, law(item.law, shape, draws))
     values = torch.randn(shape, generator=draws)
     if item.value is not None and item.value.numel() > 1:
-        values = item.value.float().mean() + item.value.float().std() * values
-    return within(item, values)
+        known = item.value.float()
+        there = known[~known.isnan()]
+        values = there.mean() + there.std() * values
+    return _with_gaps(item, within(item, values))
+
+
+def _with_gaps(item: Input, values: Tensor) -> Tensor:
+    """Return values with NaN along the batch wherever the example's first sample has it."""
+    if item.value is None or not item.value.isnan().any():
+        return values
+    gaps = item.value.isnan().narrow(item.batch_axis, 0, 1)
+    return values.masked_fill(gaps, float("nan"))
 
 
 def law(name: str, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:

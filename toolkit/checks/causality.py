@@ -86,7 +86,7 @@ def _shown(declared: Autoregressive, rank: int, *, sampler: bool) -> tuple[int, 
     """Return the axes of an output of some rank that hold positions."""
     axes = declared.position_axes
     if sampler:
-        return axes if declared.numbers == 1 else tuple(range(1, 1 + len(axes)))
+        return axes if declared.like_input else tuple(range(1, 1 + len(axes)))
     others = [axis for axis in range(1, rank) if axis != declared.levels_axis % rank]
     return tuple(others[-len(axes) :])
 

@@ -12,6 +12,7 @@ from toolkit.core.errors import UsageError
 
 Kind = Literal["data", "noise", "context", "token", "state"]
 Law = Literal["normal", "uniform", "gumbel"]
+Head = Literal["", "gaussian", "logistic_mixture"]
 Call = str | Callable[..., Any]
 
 _SPEC = re.compile(
@@ -166,23 +167,42 @@ class Autoregressive:
     (the parallel network). What is sampled has the input's layout where each position is one
     number, so that `embed` of it is the network's input.
 
+    With `head`, real numbers are sampled and not categories, and the network gives their law's
+    parameters along `levels_axis`. Samples have the input's layout. For D numbers a position:
+
+    - `gaussian`: D means, then D logarithms of standard deviations; noise is standard normal,
+      `(positions, batch, D)`.
+    - `logistic_mixture` of K components, continuous (round or clip in `embed`): K logits, then
+      K x D means, then K x D logarithms of scales; noise is standard Gumbel,
+      `(positions, batch, K + 2 D)`: for the choice of the component, and in pairs whose
+      differences are logistic.
+
     Arguments:
         name: Name of the entries.
         call: `x -> logits`, causal along `order`.
         input: The network's input, with its example; along `order="time"` the example has the
             greatest length, and the axis is called `time` in its `dims`.
         order: `raster` (rows of a picture) or `time`.
-        levels: Number of categories.
-        levels_axis: Axis of the logits that holds the categories.
+        levels: Number of categories; with `head`, filled in: the number of parameters.
+        levels_axis: Axis of the logits that holds the categories, or the parameters.
         embed: Sampled category to the value that is fed back; `None` feeds the category itself.
+            With `head`, sampled numbers in the layout of a position, to as many.
         predicts: `this`: logits at i are for x_i; `next`: for x_{i+1}.
-        start: Category before the first position, where the logits are for the next one.
+        start: Category, or number, before the first position, where the logits are for the next
+            one.
         channel_order: Order in which colour channels depend on each other.
         context: Conditioning inputs.
         prefix: Whether a given beginning is an input: `prefix`, int64 `(positions, batch)`, with
-            the given categories, and -1 where one is drawn.
-        controls: Whether `temperature`, `top_k` and `top_p`, `(batch,)` each, are inputs.
+            the given categories, and -1 where one is drawn. With `head`, numbers
+            `(positions, batch, D)`, and NaN where they are drawn.
+        controls: Whether `temperature`, `top_k` and `top_p`, `(batch,)` each, are inputs; with
+            `head`, `temperature` alone, a factor of the scales.
         head: Law of continuous outputs, instead of `levels`.
+        components: Components of a mixture.
+
+    References:
+        PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other
+        Modifications, 2017, arXiv 1701.05517.
     """
 
     name: str
@@ -193,12 +213,17 @@ class Autoregressive:
     levels_axis: int = 1
     embed: Callable[[Any], Any] | None = None
     predicts: Literal["this", "next"] = "this"
-    start: int = 0
+    start: float = 0
     channel_order: tuple[int, ...] | None = None
     context: Sequence[Input] = ()
     prefix: bool = False
     controls: bool = False
-    head: Literal["", "gaussian", "logistic_mixture"] = ""
+    head: Head = ""
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        if self.head:
+            object.__setattr__(self, "levels", _parameters(self))
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -230,3 +255,37 @@ class Autoregressive:
         """How many numbers of the input one position holds."""
         axes = {*self.position_axes, self.input.batch_axis}
         return math.prod(size for axis, size in enumerate(self.input.shape) if axis not in axes)
+
+    @property
+    def noises(self) -> int:
+        """How much noise one position takes."""
+        if not self.head:
+            return self.levels
+        return self.numbers + (self.components + self.numbers) * (self.head != "gaussian")
+
+    @property
+    def law(self) -> Law:
+        """Distribution of the noise."""
+        return "normal" if self.head == "gaussian" else "gumbel"
+
+    @property
+    def like_input(self) -> bool:
+        """Whether samples have the input's layout; else they are `(batch, positions…)`."""
+        return bool(self.head) or self.numbers == 1
+
+
+def _parameters(sampler: Autoregressive) -> int:
+    """Return how many parameters a continuous law has at one position.
+
+    Raises:
+        UsageError: There is no such law.
+    """
+    if sampler.head == "gaussian":
+        return 2 * sampler.numbers
+    if sampler.head == "logistic_mixture":
+        return sampler.components * (1 + 2 * sampler.numbers)
+    raise UsageError(
+        f"no law is called {sampler.head!r}",
+        where=f"Autoregressive({sampler.name!r}, …)",
+        next_step="gaussian, logistic_mixture, or levels for categories",
+    )

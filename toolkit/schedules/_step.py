@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.derive import Derived, contexts, resized
-from toolkit.capture.causal.network import network_input
+from toolkit.capture.causal.network import any_samples, network_input
 from toolkit.core.entry import Autoregressive, Input
 
 BATCH = 2
@@ -74,8 +74,7 @@ class StepModule(nn.Module):
         item, context = self.sampler.input, contexts(self.sampler, BATCH)
         (axis,) = self.sampler.position_axes
         like = resized(item, BATCH)
-        draws = torch.Generator().manual_seed(0)
-        levels = torch.randint(self.sampler.levels, (self.length, BATCH), generator=draws)
+        levels = any_samples(self.sampler, self.length, BATCH)
         columns = network_input(self.sampler, levels, like).movedim(axis, 0)
         states, now = self.zeros(BATCH), min(STEPS, self.length - 1)
         with torch.no_grad():

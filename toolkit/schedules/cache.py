@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.capture.causal.choice import CONTROLS, split
+from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.derive import Derived, derive
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import holds_at_other_lengths, prove
@@ -101,7 +101,7 @@ class CacheSampler(ScanSampler):
         """Draw one position."""
         time, here, *rest = entries
         prefix, now = parts(rest, [int(self.sampler.prefix)])
-        sizes = [1, len(self.caches), len(CONTROLS) * self.sampler.controls, self.wholes]
+        sizes = [1, len(self.caches), len(controls_of(self.sampler)), self.wholes]
         first, old, controls, wholes, constants = parts(fixed, sizes)
         given = self._joined(states)
         taken = (here, *prefix, *controls, states[0], time, *given, *now, *wholes, *first, *old)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.capture.causal.choice import CONTROLS, split
+from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import prove_rows
 from toolkit.capture.causal.raster import DerivedRows, derive_rows
@@ -74,8 +74,8 @@ class RowSampler(nn.Module):
             return self.after.run(batch, (x, *stacked, *given), after), (levels,)
 
         height, width = len(self.down), len(self.across)
-        by_row = noise.reshape(height, width, batch, self.sampler.levels)
-        rows = [given.reshape(height, width, batch) for given in prefix]
+        by_row = noise.reshape(height, width, *noise.shape[1:])
+        rows = [given.reshape(height, width, *given.shape[1:]) for given in prefix]
         across = self.across.expand(height, width)
         _, (levels,) = scanned(
             row,
@@ -83,13 +83,13 @@ class RowSampler(nn.Module):
             [by_row, self.down, across, *rows, *tables],
             [*controls, *wholes, *before, *draw, *self.after.constants()],
         )
-        return laid_out(self.sampler, levels.reshape(height * width, batch))
+        return laid_out(self.sampler, levels.flatten(0, 1))
 
     def _pixel(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw one pixel; its first result is the category, the second the pixel itself."""
         here, number, *now = entries
         prefix, now = now[: self.sampler.prefix], now[self.sampler.prefix :]
-        controls = len(CONTROLS) * self.sampler.controls
+        controls = len(controls_of(self.sampler))
         options, values, draw = parts(fixed, [controls, self.pixels[1]])
         # Of the newest pixel a step needs the shape alone.
         given = (here, *prefix, *options, here, number, *states, *now, *values)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.body import Body
 from toolkit.capture.causal.choice import split
 from toolkit.capture.causal.derive import Derived, derive
-from toolkit.capture.causal.network import embedded, laid_out
+from toolkit.capture.causal.network import laid_out, start_column
 from toolkit.capture.causal.prove import holds_at_other_lengths, prove
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
@@ -39,8 +39,7 @@ class ScanSampler(nn.Module):
         self.prologue: Body = derived.prologue.to(dtype)
         self.draw: Body = derived.draw.to(dtype)
         column = derived.column
-        first = torch.full((1,), sampler.start)
-        start = embedded(sampler, first, column.to(_own(sampler)))
+        start = start_column(sampler, column.to(_own(sampler)))
         self.register_buffer("start", start)
         self.register_buffer("steps", torch.arange(derived.length))
 

@@ -82,7 +82,7 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
         ExportError: The model does not step itself, or walks another way than is declared.
     """
     dtype = precision_of(model)
-    if sampler.order != "raster" or sampler.predicts != "this" or not _steps(model):
+    if sampler.order != "raster" or sampler.predicts != "this" or sampler.head or not _steps(model):
         raise ExportError(
             f"{type(model).__name__} does not draw a picture pixel by pixel itself",
             where="its init_state(), draw(), size and levels, along order 'raster'",

@@ -124,7 +124,12 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     Raises:
         ExportError: The model is no causal stack, or the sampler draws no picture.
     """
-    plain = sampler.predicts == "this" and not sampler.prefix and not sampler.controls
+    plain = (
+        sampler.predicts == "this"
+        and not sampler.prefix
+        and not sampler.controls
+        and not sampler.head
+    )
     if sampler.order != "raster" or not plain:
         raise ExportError(
             "a wavefront runs over pictures whose logits are for their own pixel, without options",

@@ -24,7 +24,6 @@ EXAMPLES = 3
 # Options of a sampler that every schedule would have to heed, and what they are when not given.
 UNSCHEDULED = {
     "channel_order": None,
-    "head": "",
 }
 
 
@@ -143,10 +142,10 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list
     batch = next((item.shape[item.batch_axis] for item in sampler.context), EXAMPLES)
     noise = Input(
         "noise",
-        law("gumbel", (positions, batch, sampler.levels), torch.Generator().manual_seed(0)),
+        law(sampler.law, (positions, batch, sampler.noises), torch.Generator().manual_seed(0)),
         dims=("time" if scheduled.lengths else None, "batch", None),
         kind="noise",
-        law="gumbel",
+        law=sampler.law,
     )
     given = [_at_lengths(item, scheduled.lengths) for item in options(sampler, positions, batch)]
     ranges = {}
@@ -160,7 +159,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list
             inputs=[noise, *given, *sampler.context],
             outputs=["x"],
             reference=Exact(sampler, scheduled.generate),
-            units={"x": "index"},
+            units={} if sampler.head else {"x": "index"},
             ranges=ranges,
         )
     ]
@@ -171,7 +170,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list
                 call=OfSchedule(scheduled.step, layout),
                 inputs=scheduled.inputs,
                 outputs=scheduled.outputs,
-                units={"logits": "nats"},
+                units={} if sampler.head else {"logits": "nats"},
             )
         )
     found.append(
@@ -180,7 +179,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list
             call=sampler.call,
             inputs=[_at_lengths(sampler.input, scheduled.lengths), *sampler.context],
             outputs=["logits"],
-            units={"logits": "nats"},
+            units={} if sampler.head else {"logits": "nats"},
             ranges=ranges,
         )
     )

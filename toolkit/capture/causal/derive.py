@@ -121,7 +121,7 @@ def derive(model: nn.Module, sampler: Autoregressive, *, chunk: int = 0) -> Deri
 def drawing(
     step: Callable[..., tuple[Tensor, ...]], sampler: Autoregressive
 ) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the sampler's step: noise `(batch, levels)`, options, then the step's arguments.
+    """Return the sampler's step: noise `(batch, noises)`, options, then the step's arguments.
 
     Arguments:
         step: Takes a function from logits to the category and the column that stands for it,
@@ -144,7 +144,7 @@ def drawing(
 
 def choices(sampler: Autoregressive, batch: int) -> list[Tensor]:
     """Return examples of one position's noise and options, in float64."""
-    noise = torch.zeros(batch, sampler.levels, dtype=torch.float64)
+    noise = torch.zeros(batch, sampler.noises, dtype=torch.float64)
     found = [noise]
     for item in options(sampler, 1, batch):
         value: Tensor = item.value[0] if item.name == "prefix" else item.value

@@ -13,6 +13,9 @@ from toolkit.capture.module import EntryModule, as_tuple
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import UsageError
 
+# Of the largest number: a whole forward sums in another order than a step.
+ROUNDINGS = 64
+
 
 class Network(nn.Module):
     """Call a model and return what it says of each position.
@@ -67,6 +70,8 @@ def embedded(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
     Raises:
         UsageError: The values do not fill the input.
     """
+    if sampler.head:
+        levels = levels.reshape(like.shape)
     values: Any = levels if sampler.embed is None else sampler.embed(levels)
     if values.numel() != like.numel():
         raise UsageError(
@@ -77,12 +82,33 @@ def embedded(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(values).reshape(like.shape).to(like.dtype)
 
 
+def start_column(sampler: Autoregressive, like: Tensor) -> Tensor:
+    """Return what is fed at the first position where the logits are for the next one.
+
+    Arguments:
+        sampler: Says what it is.
+        like: A column of the network's input at a batch of 1.
+    """
+    if sampler.head:
+        return embedded(sampler, torch.full((1, sampler.numbers), float(sampler.start)), like)
+    return embedded(sampler, torch.full((1,), int(sampler.start)), like)
+
+
+def any_samples(sampler: Autoregressive, positions: int, batch: int) -> Tensor:
+    """Return categories, int64 `(positions, batch)`, or numbers in float64, of no meaning."""
+    draws = torch.Generator().manual_seed(0)
+    if sampler.head:
+        shape = (positions, batch, sampler.numbers)
+        return torch.randn(shape, generator=draws, dtype=torch.float64)
+    return torch.randint(sampler.levels, (positions, batch), generator=draws)
+
+
 def network_input(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
     """Return the parallel network's input for categories at every position.
 
     Arguments:
         sampler: Says how categories are fed back, and of which position the logits speak.
-        levels: Categories, int64 `(positions, batch)`.
+        levels: Categories, int64 `(positions, batch)`, or numbers `(positions, batch, numbers)`.
         like: An example input of the same batch and positions.
     """
     axes = sampler.position_axes
@@ -108,7 +134,7 @@ def exact_samples(
     Arguments:
         model: The model.
         sampler: What is sampled.
-        noise: `(positions, batch, levels)`.
+        noise: `(positions, batch, noises)`.
         given: The options, then the conditioning inputs.
         guess: First samples, in their layout.
     """
@@ -120,10 +146,18 @@ def exact_samples(
         logits = network(network_input(sampler, levels, like), *context)
         logits = logits.flatten(1, -2).movedim(1, 0)
         found = choose(sampler, logits, noise, [*prefix, *controls])
-        if torch.equal(found, levels):
+        if _same(found, levels):
             break
         levels = found
     return laid_out(sampler, levels)
+
+
+def _same(found: Tensor, levels: Tensor) -> bool:
+    """Return whether categories are equal, or numbers up to rounding."""
+    if not found.is_floating_point():
+        return torch.equal(found, levels)
+    limit = ROUNDINGS * torch.finfo(found.dtype).eps * float(levels.abs().max())
+    return bool(((found - levels).abs() <= limit).all())
 
 
 def input_like(sampler: Autoregressive, noise: Tensor) -> Tensor:
@@ -138,23 +172,24 @@ def input_like(sampler: Autoregressive, noise: Tensor) -> Tensor:
 
 
 def laid_out(sampler: Autoregressive, levels: Tensor) -> Tensor:
-    """Return categories `(positions, batch)` in the layout of the network's input.
+    """Return categories `(positions, batch)`, or numbers, in the layout of the network's input.
 
-    Where a position of the input holds more than one number, `(batch, positions…)`.
+    Where a position of the input holds more numbers than are drawn, `(batch, positions…)`.
     """
     axes, shape = sampler.position_axes, sampler.input.shape
     sizes = [shape[axis] for axis in axes] if sampler.order == "raster" else [levels.shape[0]]
-    levels = levels.T.reshape(levels.shape[1], *sizes)
-    if sampler.numbers == 1:
-        for axis in range(1, len(shape)):
-            if axis not in axes:
-                levels = levels.unsqueeze(axis)
-    return levels.contiguous()
+    if not sampler.like_input:
+        return levels.T.reshape(levels.shape[1], *sizes).contiguous()
+    others = [shape[axis] for axis in range(1, len(shape)) if axis not in axes]
+    by_position = levels.reshape(*sizes, levels.shape[1], *others)
+    return by_position.movedim(tuple(range(len(axes))), axes).contiguous()
 
 
 def by_position(sampler: Autoregressive, levels: Tensor) -> Tensor:
-    """Return laid-out categories as `(positions, batch)`."""
-    if sampler.numbers == 1:
-        axes = sampler.position_axes
-        return levels.movedim(axes, tuple(range(len(axes)))).reshape(-1, levels.shape[0])
-    return levels.flatten(1).T
+    """Return laid-out categories as `(positions, batch)`, or numbers with a last axis."""
+    if not sampler.like_input:
+        return levels.flatten(1).T
+    axes = sampler.position_axes
+    columns = levels.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1)
+    last = (sampler.numbers,) if sampler.head else ()
+    return columns.reshape(*columns.shape[:2], *last)

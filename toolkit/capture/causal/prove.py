@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.derive import Derived, contexts, resized
-from toolkit.capture.causal.network import Network, network_input
+from toolkit.capture.causal.network import Network, any_samples, network_input
 from toolkit.capture.causal.raster import DerivedRows
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
@@ -74,14 +74,12 @@ def doubled(model: nn.Module, sampler: Autoregressive) -> Network:
 
 
 def random_input(sampler: Autoregressive) -> Tensor:
-    """Return the float64 input of random categories."""
+    """Return the float64 input of random categories, or numbers."""
     like = _double(resized(sampler.input, BATCH))
     positions = 1
     for axis in sampler.position_axes:
         positions *= like.shape[axis]
-    draws = torch.Generator().manual_seed(0)
-    levels = torch.randint(sampler.levels, (positions, BATCH), generator=draws)
-    return network_input(sampler, levels, like)
+    return network_input(sampler, any_samples(sampler, positions, BATCH), like)
 
 
 def check_causality(
