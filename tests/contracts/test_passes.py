@@ -274,6 +274,38 @@ gated (float[batch,8] x) => (float[batch,4] y) {
 }
 """
 
+COUPLED = """
+coupled (float[batch,4] x) => (float[batch,2] y) {
+  a = Gather <axis = 1> (x, even_flat)
+  b = Gather <axis = 1> (x, odd_flat)
+  size = Abs (b)
+  below = Neg (size)
+  small = Exp (below)
+  total = Add (small, one)
+  high = Log (total)
+  back = Sub (total, one)
+  lost = Sub (small, back)
+  scale = Add (high, lost)
+  made = Mul (a, scale)
+  blank = Transpose <perm = [1, 0]> (x)
+  made_turned = Transpose <perm = [1, 0]> (made)
+  b_turned = Transpose <perm = [1, 0]> (b)
+  first = ScatterND (blank, even, made_turned)
+  same = Identity (first)
+  second = ScatterND (same, odd, b_turned)
+  joined = Transpose <perm = [1, 0]> (second)
+  y = Gather <axis = 1> (joined, even_flat)
+}
+"""
+
+COUPLED_ARRAYS: Arrays = {
+    "even_flat": np.array([0, 2]),
+    "odd_flat": np.array([1, -1]),
+    "even": np.array([[0], [2]]),
+    "odd": np.array([[1], [3]]),
+    "one": np.array(1.0),
+}
+
 GRAPHS: dict[str, tuple[str, Arrays]] = {
     "flow": (FLOW, FLOW_ARRAYS),
     "sums": (SUMS, SUMS_ARRAYS),
@@ -282,6 +314,7 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "waste": (WASTE, WASTE_ARRAYS),
     "loop": (LOOP, LOOP_ARRAYS),
     "per feature": (PER_FEATURE, PER_FEATURE_ARRAYS),
+    "coupled": (COUPLED, COUPLED_ARRAYS),
     "gated": (GATED, {"one": np.array(1.0)}),
     "function": (FUNCTION, {"half": np.array(0.5)}),
 }

@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.dynamo import Form, Translated, export_dynamo
-from toolkit.capture.finish import finish, signature_of
+from toolkit.capture.finish import finish, shortened, signature_of
 from toolkit.capture.functions import describe
 from toolkit.capture.initialised import check_initialised
 from toolkit.capture.limit import time_limit
@@ -194,7 +194,11 @@ def _first_accepted(
             continue
         seconds = perf_counter() - start
         signature = signature_of(made.graph, entry, family)
-        reason = _write_if_accepted(made.graph, path, signature, judge)
+        shorter = shortened(made.graph) if judge else None
+        if shorter and not _write_if_accepted(shorter, path, signature, judge):
+            made, reason = replace(made, graph=shorter), ""
+        else:
+            reason = _write_if_accepted(made.graph, path, signature, judge)
         attempts.append(Attempt(name, "failed" if reason else "ok", reason, seconds))
         if not reason:
             attempts += [

@@ -172,6 +172,16 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
+def stands_for(value: ir.Value, wanted: ir.Value, node: ir.Node) -> bool:
+    """Return whether a value may take the place of one that a node makes.
+
+    A graph's output needs a value of its own, made in that graph.
+    """
+    maker = value.producer()
+    own = maker is not None and maker.graph is node.graph and not value.is_graph_output()
+    return own or not wanted.is_graph_output()
+
+
 def drop(node: ir.Node) -> None:
     """Remove a node that nothing reads, then the nodes that only it has read."""
     graph = node.graph

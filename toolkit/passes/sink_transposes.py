@@ -66,6 +66,7 @@ BROADCAST = (
     "Sub",
     "Where",
 )
+ALONG = ("Concat", "Gather", "Split")
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
 Order = list[int]
 Sizes = list[int | str | None]
@@ -258,7 +259,9 @@ def _connected(graph: ir.Graph, first: ir.Node) -> list[ir.Node]:
 
 def _fits(node: ir.Node, rank: int) -> bool:
     """Return whether an operator takes each element by itself, or goes along one axis."""
-    if not is_op(node, *UNARY, *BROADCAST, "Concat", "Split"):
+    if not is_op(node, *UNARY, *BROADCAST, *ALONG):
+        return False
+    if is_op(node, "Gather") and (_rank(node.inputs[1]) != 1 or constant(node.inputs[1]) is None):
         return False
     operands = _operands(node)
     ranks = {_rank(value) for value in operands if constant(value) is None}
@@ -329,7 +332,7 @@ def _turn(region: Region) -> None:
         for place, value in enumerate(node.inputs):
             if value in turned:
                 node.replace_input_with(place, turned[value])
-        if is_op(node, "Concat", "Split"):
+        if is_op(node, *ALONG):
             axis = region.order[integer(node, "axis", 0)]
             node.attributes["axis"] = ir.AttrInt64("axis", axis)
         for value in node.outputs:
