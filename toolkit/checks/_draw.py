@@ -164,11 +164,15 @@ def like(
 
 
 def _with_gaps(item: Input, values: Tensor) -> Tensor:
-    """Return values with NaN along the batch wherever the example's first sample has it."""
+    """Return values with NaN wherever the example has it, the example repeated or cut to fit."""
+    import torch
+
     if item.value is None or not item.value.isnan().any():
         return values
-    gaps = item.value.isnan().narrow(item.batch_axis, 0, 1)
-    return values.masked_fill(gaps, float("nan"))
+    gaps = item.value.isnan()
+    for axis, size in enumerate(values.shape):
+        gaps = gaps.index_select(axis, torch.arange(size) % gaps.shape[axis])
+    return values.masked_fill(gaps, torch.nan)
 
 
 def law(name: str, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:

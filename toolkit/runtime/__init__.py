@@ -2,5 +2,6 @@
 
 from toolkit.runtime.golden import Result, selftest
 from toolkit.runtime.session import Session, load
+from toolkit.runtime.stream import Stream
 
-__all__ = ["Result", "Session", "load", "selftest"]
+__all__ = ["Result", "Session", "Stream", "load", "selftest"]

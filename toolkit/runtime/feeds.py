@@ -76,7 +76,7 @@ def _check(
         )
     for axis, (size, dim) in enumerate(zip(array.shape, spec.dims, strict=True)):
         _check_axis(signature, spec, f"{where}, axis {axis}", size, dim, sizes)
-    _check_range(spec, array, where)
+    check_range(spec, array, where)
 
 
 def _check_axis(
@@ -113,7 +113,12 @@ def _check_axis(
         )
 
 
-def _check_range(spec: TensorSpec, array: np.ndarray, where: str) -> None:
+def check_range(spec: TensorSpec, array: np.ndarray, where: str) -> None:
+    """Refuse an array with values outside the domain.
+
+    Raises:
+        UsageError: A value is below, above or NaN.
+    """
     if (spec.low is None and spec.high is None) or not array.size:
         return
     # NaN compares as outside. Bounds of floats are compared in the array's own precision.

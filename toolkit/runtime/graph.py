@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,29 @@ class Graph:
         session, names = self._session, self._names
         return lambda: session.run(names, feeds)
 
+    def bound(self, feeds: Arrays, results: Arrays) -> Callable[[], object]:
+        """Return a call that reads and writes the given arrays in place.
+
+        Arguments:
+            feeds: Every input by name; contiguous.
+            results: Every output by name; contiguous, of the shapes that the inputs give.
+
+        Returns:
+            The call; it raises what `__call__` raises.
+        """
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            place = array.ctypes.data
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, place)
+        for name, array in results.items():
+            place = array.ctypes.data
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, place)
+        # The binding knows addresses alone: the call keeps the arrays.
+        return partial(self._run_bound, binding, (feeds, results))
+
+    def _run_bound(self, binding: Any, _: tuple[Arrays, Arrays]) -> None:
+        self._guarded(lambda options: self._session.run_with_iobinding(binding, options))
+
     def __call__(self, feeds: Arrays) -> Arrays:
         """Run once and return every output by name.
 
@@ -115,6 +139,11 @@ class Graph:
             TimedOut: The call passed its time limit and was stopped.
             ToolkitError: The graph failed on these inputs.
         """
+        values = self._guarded(lambda options: self._session.run(self._names, feeds, options))
+        return dict(zip(self._names, values, strict=True))
+
+    def _guarded(self, call: Callable[[Any], Any]) -> Any:
+        """Return what a call with run options gives, within the time limit."""
         options = self._run_options()
         options.log_severity_level = 4
         stopped = threading.Event()
@@ -128,7 +157,7 @@ class Graph:
             timer.daemon = True
             timer.start()
         try:
-            values = self._session.run(self._names, feeds, options)
+            return call(options)
         except Exception as error:
             if stopped.is_set():
                 raise TimedOut(
@@ -143,7 +172,6 @@ class Graph:
         finally:
             if timer:
                 timer.cancel()
-        return dict(zip(self._names, values, strict=True))
 
     def answer(self, feeds: Arrays) -> Any:
         """Run once and return the only output, or a tuple of all."""

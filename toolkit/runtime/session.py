@@ -14,6 +14,7 @@ from toolkit.runtime.bundle import open_bundle
 from toolkit.runtime.feeds import Arrays, bind, draw_noise
 from toolkit.runtime.graph import Graph, check_threads, provider_names
 from toolkit.runtime.records import EntryRecord, Variant
+from toolkit.runtime.stream import Stream
 from toolkit.runtime.strict import nearest, shown
 
 OpenFile = Callable[[Variant], AbstractContextManager[Path]]
@@ -66,6 +67,18 @@ class EntryCall:
     def close(self) -> None:
         """Release the graph; a later call opens it anew."""
         self._graph = None
+
+    def stream(self, *, batch: int = 1, **given: Any) -> Stream:
+        """Return a runner that keeps the states of an entry of one step from call to call.
+
+        Arguments:
+            batch: Sequences side by side.
+            given: Conditioning inputs by name; states too, where they do not begin at zero.
+
+        Raises:
+            UsageError: The entry has no states, or an input is missing or does not fit.
+        """
+        return Stream(self.graph, batch=batch, given=given)
 
     def noise(self, *, seed: int = 0, **sizes: int) -> Arrays:
         """Draw every noise input by its law; `sizes` gives the dynamic dimensions (`batch=16`)."""
