@@ -19,24 +19,32 @@ def command(
         str, typer.Option("--variant", help="Variant; fp32 by default.", metavar="NAME")
     ] = "",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help=".png, .npz or .txt.", metavar="FILE")
-    ] = Path("samples.png"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=".png, .npz or .txt; samples with the suffix that suits them by default.",
+            metavar="FILE",
+        ),
+    ] = None,
     settings: Settings = [],
 ) -> Answer:
     """Draw samples from the exported graph."""
     from toolkit.cli._options import open_run
     from toolkit.stages._model import load_data
-    from toolkit.stages.sample import draw, save
+    from toolkit.stages.sample import draw, save, suffix_of
 
     recipe, folder = open_run(run, settings)
     arrays = draw(folder, count=count, seed=seed, variant=variant or None)
-    save(arrays, output, data=load_data(recipe))
+    known = load_data(recipe)
+    file = output or Path(f"samples{suffix_of(arrays, data=known)}")
+    save(arrays, file, data=known)
     data = {
-        "file": str(output),
+        "file": str(file),
         "seed": seed,
         "outputs": {
             name: {"dtype": str(array.dtype), "shape": list(array.shape)}
             for name, array in arrays.items()
         },
     }
-    return Answer(data, lambda: f"{count} samples: {output}")
+    return Answer(data, lambda: f"{count} samples: {file}")

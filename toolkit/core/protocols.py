@@ -36,11 +36,13 @@ class Data:
         train: Named tensors of equal first axis: `x`, and `label` where there is one.
         test: The same for held-out samples.
         levels: Number of grey levels or categories of discrete data; 0 for continuous data.
+        symbols: What each token of a sequence is written as; empty where it is no text.
     """
 
     train: Mapping[str, Tensor]
     test: Mapping[str, Tensor]
     levels: int = 0
+    symbols: Sequence[str] = ()
 
 
 class Model(Protocol):

@@ -49,7 +49,8 @@ def dataset(*, test: int = 360, seed: int = 0) -> Data:
     train_x, test_x, train_y, test_y = train_test_split(
         pixels, labels, test_size=test, random_state=seed, stratify=labels
     )
-    return Data(train=part(train_x, train_y), test=part(test_x, test_y), levels=len(LETTERS))
+    train, held_out = part(train_x, train_y), part(test_x, test_y)
+    return Data(train, held_out, levels=len(LETTERS), symbols=LETTERS)
 
 
 def encode(name: str) -> list[int]:

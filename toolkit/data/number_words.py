@@ -61,7 +61,12 @@ def dataset(
             "target": torch.tensor([_tokens(german(n), GERMAN, GERMAN_LENGTH) for n in chosen]),
         }
 
-    return Data(train=part(numbers[:samples]), test=part(numbers[samples:]), levels=len(GERMAN))
+    return Data(
+        train=part(numbers[:samples]),
+        test=part(numbers[samples:]),
+        levels=len(GERMAN),
+        symbols=tuple(word and f"{word} " for word in GERMAN),
+    )
 
 
 def english(number: int) -> list[str]:

@@ -49,11 +49,13 @@ def dataset(*, length: int = 64, stride: int = 8, test: int = 6, seed: int = 0) 
             where="[data] of the recipe",
             next_step=f"length is 1 to {shortest}, stride at least 1, test 1 to {len(poems) - 1}",
         )
-    token = {character: number for number, character in enumerate(alphabet())}
+    symbols = tuple(alphabet())
+    token = {character: number for number, character in enumerate(symbols)}
     order = torch.randperm(len(poems), generator=torch.Generator().manual_seed(seed)).tolist()
 
     def windows(chosen: list[int], step: int) -> dict[str, Tensor]:
         lines = (torch.tensor([token[character] for character in poems[i]]) for i in chosen)
         return {"x": torch.cat([line.unfold(0, length, step) for line in lines])}
 
-    return Data(windows(order[test:], stride), windows(order[:test], length), levels=len(token))
+    train, held_out = windows(order[test:], stride), windows(order[:test], length)
+    return Data(train, held_out, levels=len(symbols), symbols=symbols)

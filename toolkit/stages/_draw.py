@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-ENTRIES = ("sample", "sample.generate")
+ENTRIES = ("sample", "sample.generate", "generate")
 PREFERRED = ("fp32", "exported")
 LARGEST_BATCH = 1024
 
@@ -26,7 +26,7 @@ LARGEST_BATCH = 1024
 def draw(
     folder: RunFolder, *, count: int = 16, seed: int = 0, variant: str | None = None
 ) -> Arrays:
-    """Draw samples by running the `sample` entry in ONNX Runtime.
+    """Draw samples by running the entry that draws in ONNX Runtime.
 
     Noise follows the law that the signature gives it; contexts are the golden ones.
 

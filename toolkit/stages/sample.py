@@ -1,8 +1,8 @@
-"""Sample: draw from the exported graph of a run, and save pictures, points or plain arrays."""
+"""Sample: draw from the exported graph of a run, and save pictures, points, text or arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from toolkit.core.protocols import Data
 
-__all__ = ["draw", "save"]
+__all__ = ["draw", "is_text", "save", "suffix_of"]
 
 SHADES = " .:-=+*#%@"
 # The version of the library that draws is no part of a picture: same samples, same bytes.
@@ -28,13 +28,14 @@ def save(arrays: Mapping[str, np.ndarray], path: Path, *, data: Data | None = No
     """Save samples by the file's suffix; the same arrays give the same bytes.
 
     `.npz` keeps every array. `.png` shows the first one: pictures `(count, 1 or 3, height, width)`
-    as a grid, points `(count, 2)` as a scatter. `.txt` writes one line per sample, or shades for
-    grey pictures.
+    as a grid, points `(count, 2)` as a scatter. `.txt` writes the text of tokens where the data
+    has an alphabet, shades for grey pictures, else one line of numbers per sample.
 
     Arguments:
         arrays: What `draw` returned.
         path: The file to write.
-        data: The run's data: its points lie under a scatter, its levels scale whole numbers.
+        data: The run's data: its points lie under a scatter, its levels scale whole numbers, its
+            symbols are what tokens are written as.
 
     Raises:
         UsageError: The suffix is unknown, or the samples have no such form.
@@ -52,6 +53,21 @@ def save(arrays: Mapping[str, np.ndarray], path: Path, *, data: Data | None = No
             next_step=f"use one of {', '.join(writers)}",
         )
     writer(arrays, path, data)
+
+
+def suffix_of(arrays: Mapping[str, np.ndarray], *, data: Data | None = None) -> str:
+    """Return the suffix under which people can look at samples."""
+    first = next(iter(arrays.values()))
+    if is_pictures(first) or is_points(first):
+        return ".png"
+    return ".txt" if is_text(first, data) else ".npz"
+
+
+def is_text(array: np.ndarray, data: Data | None) -> bool:
+    """Return whether an array is tokens `(count, length)` that the data has symbols for."""
+    symbols = len(data.symbols) if data else 0
+    tokens = array.ndim == 2 and array.dtype.kind in "iu"
+    return bool(tokens and array.size and array.min() >= 0 and array.max() < symbols)
 
 
 def _save_npz(arrays: Mapping[str, np.ndarray], path: Path, _: Data | None) -> None:
@@ -92,9 +108,20 @@ def _scatter(points: np.ndarray, data: Data | None) -> Figure:
 
 def _save_txt(arrays: Mapping[str, np.ndarray], path: Path, data: Data | None) -> None:
     first = next(iter(arrays.values()))
-    grey = is_pictures(first) and first.shape[1] == 1
-    lines = _shaded(first, data) if grey else [_line(sample) for sample in first]
+    if data is not None and is_text(first, data):
+        lines = _texts(first, data.symbols)
+    elif is_pictures(first) and first.shape[1] == 1:
+        lines = _shaded(first, data)
+    else:
+        lines = [_line(sample) for sample in first]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _texts(tokens: np.ndarray, symbols: Sequence[str]) -> list[str]:
+    """Return the text of each sample, with an empty line after each where one has several lines."""
+    texts = ["".join(symbols[token] for token in sample).rstrip(" ") for sample in tokens]
+    several = any("\n" in text for text in texts)
+    return [line for text in texts for line in ((text.strip("\n"), "") if several else (text,))]
 
 
 def _line(sample: np.ndarray) -> str:

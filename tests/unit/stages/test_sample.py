@@ -13,7 +13,7 @@ from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.stages.sample import draw, save
+from toolkit.stages.sample import draw, save, suffix_of
 
 # The miniature sampler adds Gumbel noise to these logits and takes the largest.
 LOGITS = np.random.default_rng(1).normal(size=(3, 1, 5)).astype(np.float32)[:, 0]
@@ -169,6 +169,38 @@ def test_text_shades_a_grey_picture(tmp_path):
     darkness = [" .:-=+*#%@".index(line[0]) for line in lines if line.strip()]
     assert all(before <= after for before, after in pairwise(darkness))
     assert darkness[-1] == 9
+
+
+@pytest.mark.parametrize(
+    ("symbols", "text"),
+    [
+        (("", "a", "b"), "ab\nb\n"),
+        (("", "two ", "and "), "two and\nand\n"),
+        (("\n", "a", "b"), "ab\n\nb\n\n"),
+        (("", "a"), "1 2 0\n2 0 0\n"),
+    ],
+    ids=["letters", "words", "lines", "a token without symbol"],
+)
+def test_tokens_become_the_text_of_the_datas_symbols(tmp_path, symbols, text):
+    data = Data({"x": torch.zeros(1, 3)}, {"x": torch.zeros(1, 3)}, symbols=symbols)
+    tokens = np.array([[1, 2, 0], [2, 0, 0]])
+    save({"x": tokens}, tmp_path / "x.txt", data=data)
+    assert (tmp_path / "x.txt").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("array", "suffix"),
+    [
+        (PICTURES, ".png"),
+        (POINTS, ".png"),
+        (np.zeros((4, 7)), ".npz"),
+        (np.zeros((4, 7), np.int64), ".txt"),
+        (np.full((4, 7), 9), ".npz"),
+    ],
+)
+def test_the_suffix_suits_the_samples(array, suffix):
+    data = Data({"x": torch.zeros(1, 3)}, {"x": torch.zeros(1, 3)}, symbols=("a", "b"))
+    assert suffix_of({"x": array}, data=data) == suffix
 
 
 @pytest.mark.parametrize(
