@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from toolkit.capture.causal.lane import Column, Lane
 from toolkit.capture.causal.plan import Bank, Past
+from toolkit.capture.causal.sums import owed
 
 if TYPE_CHECKING:
     from toolkit.capture.causal.walk import Walk
@@ -86,8 +87,7 @@ class Banks:
 
     def _push(self, bank: Bank) -> Callable[[], Tensor]:
         def push() -> Tensor:
-            columns = [self.lanes[node].column() for node in bank.nodes]
-            newest = torch.cat(columns).view(len(columns), *columns[0].shape)
+            newest = self._newest(bank)
             if bank.once:
                 return newest
             state: Tensor = self.walk.current[bank.key]
@@ -96,6 +96,18 @@ class Banks:
             return state.index_put((bank.start + self.walk.now() % bank.size,), newest)
 
         return push
+
+    def _newest(self, bank: Bank) -> Tensor:
+        """Return the newest columns, one per convolution."""
+        pairs = [owed(self.lanes[node].column) for node in bank.nodes]
+        columns = [column() for column, _ in pairs]
+        newest = torch.cat(columns).view(len(columns), *columns[0].shape)
+        known = [shift for _, shift in pairs if shift is not None]
+        if not known:
+            return newest
+        blank = torch.zeros_like(known[0])
+        shifts = torch.stack([blank if shift is None else shift for _, shift in pairs])
+        return newest + shifts.unsqueeze(1)
 
 
 def term_key(node: fx.Node) -> str:

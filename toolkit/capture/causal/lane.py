@@ -98,12 +98,14 @@ class Parts(Lane):
         pieces: The pieces of the column.
         early: The pieces of the prefix.
         removes: Whether the split removes its axis.
+        bounds: First entry and number of entries of each piece.
     """
 
     dim: int = 0
     pieces: Column = tuple
     early: Sequence[Tensor] = ()
     removes: bool = False
+    bounds: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,16 +140,31 @@ class Poison:
     refusal: Refusal
 
 
-def lazy(compute: Column) -> Column:
-    """Return a function that computes once."""
-    memo: list[Any] = []
+class Once:
+    """A column that is computed when it is first asked for, and once.
 
-    def column() -> Any:
-        if not memo:
-            memo.append(compute())
-        return memo[0]
+    Arguments:
+        compute: Gives it.
+        terms: What it is a sum of, for readers that add it up in another way.
+        lookup: Row numbers and table, where it is a row of a constant table.
+    """
 
-    return column
+    def __init__(
+        self, compute: Column, terms: Any = None, lookup: tuple[Column, Tensor] | None = None
+    ) -> None:
+        self.compute, self.terms, self.lookup = compute, terms, lookup
+        self.memo: list[Any] = []
+
+    def __call__(self) -> Any:
+        """Return the column."""
+        if not self.memo:
+            self.memo.append(self.compute())
+        return self.memo[0]
+
+
+def lazy(compute: Column) -> Once:
+    """Return a function that computes once; one that does is returned as it is."""
+    return compute if isinstance(compute, Once) else Once(compute)
 
 
 def drop(dim: int, axis: int) -> int:

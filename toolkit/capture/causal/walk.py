@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,9 +13,19 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.banks import Banks
-from toolkit.capture.causal.lane import Column, Known, Lane, Merged, Poison, Refusal, lazy
+from toolkit.capture.causal.lane import (
+    Column,
+    Known,
+    Lane,
+    Merged,
+    Once,
+    Poison,
+    Refusal,
+    lazy,
+)
 from toolkit.capture.causal.plan import Plan
 from toolkit.capture.causal.program import Program, blank, dtype_of, shape_of
+from toolkit.capture.causal.sums import joined, terms_of
 
 Rule = Callable[..., Any]
 
@@ -133,15 +144,26 @@ class Walk:
 
     def lane(self, node: fx.Node, axis: int, column: Column, **rest: Any) -> Lane:
         """Return a new lane, delayed to time 0 when it is full and available early."""
+        made = self._noted(node, column)
+        if isinstance(column, Once):
+            made.lookup = column.lookup
+        terms = terms_of(column)
+        if terms is not None:
+            single = terms.open and len(node.users) < 2
+            made.terms = replace(terms, bare=self._noted(node, terms.bare), open=single)
+        lane = Lane(node.name, axis, shape_of(node), made, **rest)
+        early = lane.origin < 0 and lane.length == self.length
+        return self.delay(lane, -lane.origin) if early else lane
+
+    def _noted(self, node: fx.Node, column: Column) -> Once:
+        """Return the column, which notes when it is computed."""
 
         def compute() -> Tensor:
             value: Tensor = column()
             self.computed[node] = value
             return value
 
-        lane = Lane(node.name, axis, shape_of(node), lazy(compute), **rest)
-        early = lane.origin < 0 and lane.length == self.length
-        return self.delay(lane, -lane.origin) if early else lane
+        return Once(compute)
 
     def delay(self, lane: Lane, steps: int) -> Lane:
         """Return the lane `steps` later, from a queue."""
@@ -312,12 +334,34 @@ class Walk:
         args = pytree.tree_map(lambda a: aligned[a] if isinstance(a, Lane) else a, tuple(args))
         columns = pytree.tree_map(lambda a: self.column_of(a, first), args)
 
-        def column() -> Any:
+        def compute() -> Any:
             return op(*pytree.tree_map(lambda give: give(), columns), **kwargs)
 
+        column = self._sum(node, op, args, kwargs, columns) or compute
         prefix = self._prefix_of(node, op, args, kwargs, list(aligned.values()))
         axis = len(shape_of(node)) + first.from_end
         return self.lane(node, axis, column, origin=first.origin, prefix=prefix, **rest)
+
+    def _sum(
+        self, node: fx.Node, op: Rule, args: Any, kwargs: dict[str, Any], columns: Any
+    ) -> Column | None:
+        """Return a column that is added up late, where the operator adds."""
+        if op is not torch.ops.aten.add.Tensor or kwargs:
+            return None
+        whole = shape_of(node)
+        shift, kept = None, []
+        axis = next(value.from_end for value in args if isinstance(value, Lane))
+        for place, (value, column) in enumerate(zip(args, columns, strict=True)):
+            constant = self.plan.once(
+                node, f"shift {place}", partial(_shift, value, whole, -2 if axis == -1 else -1)
+            )
+            if constant is not None and shift is None:
+                shift = constant
+            elif isinstance(value, Known) or (isinstance(value, Lane) and value.shape == whole):
+                kept.append(column)
+            else:
+                return None
+        return joined(kept, shift)
 
     def _prefix_of(
         self,
@@ -357,6 +401,19 @@ class Walk:
             prefix=prefix,
             **rest,
         )
+
+
+def _shift(value: Any, whole: Sequence[int], channels: int) -> Tensor | None:
+    """Return a value as a constant per channel, where it is one."""
+    full = value.const if isinstance(value, Known) else value
+    if isinstance(full, int | float):
+        full = torch.tensor(full, dtype=torch.float64)
+    if not isinstance(full, Tensor) or not full.is_floating_point() or len(whole) < 3:
+        return None
+    count = whole[channels]
+    if full.numel() > 1 and (full.ndim < -channels or full.shape[channels] != full.numel()):
+        return None
+    return full.reshape(-1).expand(count).clone()
 
 
 def chunked(length: int, chunk: int) -> int:

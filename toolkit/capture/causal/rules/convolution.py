@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from toolkit.capture.causal.lane import Column, Lane, Refusal
 from toolkit.capture.causal.program import dtype_of, shape_of
+from toolkit.capture.causal.rules.linear import times
 from toolkit.capture.causal.rules.padding import filled_outside
+from toolkit.capture.causal.sums import added, owed, summed
 from toolkit.capture.causal.walk import Walk
 
 aten = torch.ops.aten
@@ -123,14 +125,16 @@ def _terms(walk: Walk, node: fx.Node, x: Lane, lags: Sequence[int], kernel: Kern
     past = [lag for lag in lags if lag]
     here = len(past) < len(lags)
     taps, bias = kernel.weight, kernel.bias
-    if not past:
-        newest = walk.plan.once(node, "newest tap", lambda: taps[:, :, -1].clone())
-        return lambda: functional.linear(x.column(), newest, bias)
-    term = walk.banks.past(node, x, past, taps[:, :, : len(past)], bias)
     if not here:
-        return term
+        return walk.banks.past(node, x, past, taps[:, :, : len(past)], bias)
     turned = walk.plan.once(node, "newest tap", lambda: taps[:, :, -1].T.clone())
-    return lambda: torch.addmm(term(), x.column(), turned)
+    if not past:
+        return times(x.column, turned, bias)
+    value, left = owed(x.column)
+    if left is not None:
+        bias = added([left @ turned] if bias is None else [bias, left @ turned])
+    term = walk.banks.past(node, x, past, taps[:, :, : len(past)], bias)
+    return summed([term], [(value, turned)])
 
 
 def _rows(walk: Walk, x: Lane, lags: Sequence[int], kernel: Kernel) -> Tensor:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from toolkit.capture.causal.lane import Lane, Merged, Parts, Refusal, drop, lazy
+from toolkit.capture.causal.lane import Lane, Merged, Once, Parts, Refusal, drop, lazy
 from toolkit.capture.causal.program import shape_of
+from toolkit.capture.causal.sums import Sum, terms_of
 from toolkit.capture.causal.walk import Walk
 
 aten = torch.ops.aten
@@ -60,15 +61,16 @@ def permute(walk: Walk, node: fx.Node, x: Lane, dims: Sequence[int]) -> Lane:
     """Permute the axes."""
     dims = [dim % len(dims) for dim in dims]
     inner = [drop(dim, x.axis) for dim in dims if dim != x.axis]
-    ordered = inner == sorted(inner)
+    rest: dict[str, Any] = {
+        "keys": None if x.keys is None else dims.index(x.keys),
+        "masked": x.masked,
+    }
+    if inner == sorted(inner):
+        prefix = None if x.prefix is None else x.prefix.permute(dims)
+        axis = dims.index(x.axis)
+        return walk.lane(node, axis, x.column, origin=x.origin, prefix=prefix, **rest)
     return walk.reshaped(
-        node,
-        x,
-        dims.index(x.axis),
-        (lambda c: c) if ordered else (lambda c: c.permute(inner)),
-        lambda p: p.permute(dims),
-        keys=None if x.keys is None else dims.index(x.keys),
-        masked=x.masked,
+        node, x, dims.index(x.axis), lambda c: c.permute(inner), lambda p: p.permute(dims), **rest
     )
 
 
@@ -157,7 +159,6 @@ def expand(walk: Walk, node: fx.Node, x: Lane, *_: Any, **__: Any) -> Lane:
 
 def split(walk: Walk, node: fx.Node, x: Lane, *args: Any, dim: int | None = None) -> Parts:
     """Split on another axis; `getitem` picks the pieces."""
-    del walk
     removes = node.target is aten.unbind.int
     sized = () if removes else args[:1]
     given = args[len(sized)] if len(args) > len(sized) else (dim or 0)
@@ -166,6 +167,11 @@ def split(walk: Walk, node: fx.Node, x: Lane, *args: Any, dim: int | None = None
         raise Refusal(node, "splits time")
     target: Any = node.target
     early = () if x.prefix is None else target(x.prefix, *sized, axis)
+
+    def bounds() -> list[tuple[int, int]]:
+        places = target(torch.arange(x.shape[axis]).unsqueeze(-1), *sized, 0)
+        return [(int(piece.flatten()[0]), piece.numel()) for piece in places]
+
     return Parts(
         x.key,
         x.axis,
@@ -177,6 +183,7 @@ def split(walk: Walk, node: fx.Node, x: Lane, *args: Any, dim: int | None = None
         pieces=lazy(lambda: target(x.column(), *sized, drop(axis, x.axis))),
         early=early,
         removes=removes,
+        bounds=walk.plan.once(node, "bounds", bounds),
     )
 
 
@@ -184,16 +191,21 @@ def getitem(walk: Walk, node: fx.Node, x: Lane, index: int) -> Lane:
     """Pick a piece of a split, or the first result of a layer with several."""
     if isinstance(x, Parts):
         prefix: Tensor | None = x.early[index] if len(x.early) else None
-        return walk.lane(
-            node,
-            drop(x.axis, x.dim) if x.removes else x.axis,
-            lambda: x.pieces()[index],
-            origin=x.origin,
-            prefix=prefix,
-        )
+        column = Once(lambda: x.pieces()[index], _piece(x, index))
+        axis = drop(x.axis, x.dim) if x.removes else x.axis
+        return walk.lane(node, axis, column, origin=x.origin, prefix=prefix)
     if index:
         raise Refusal(node, "only the first result runs along time")
     return walk.lane(node, x.axis, x.column, origin=x.origin, prefix=x.prefix)
+
+
+def _piece(x: Parts, index: int) -> Sum | None:
+    """Return a piece of a split product as a product of its own, for those who add it up."""
+    terms = terms_of(x.column)
+    channels = len(x.shape) - (2 if x.from_end == -1 else 1)
+    if terms is None or terms.addends or not terms.open or x.dim != channels or x.removes:
+        return None
+    return terms.narrow(*x.bounds[index])
 
 
 VIEWS = (

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from toolkit.capture.causal.lane import Known, Lane, Refusal
+from toolkit.capture.causal.lane import Column, Known, Lane, Once, Refusal
+from toolkit.capture.causal.sums import added, owed, summed
 from toolkit.capture.causal.walk import Walk
 
 aten = torch.ops.aten
@@ -22,10 +23,38 @@ def linear(walk: Walk, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> 
         raise Refusal(node, "a linear layer over time")
     w, b = walk.const(node, weight), walk.const(node, bias)
 
-    def op(value: Tensor) -> Tensor:
-        return functional.linear(value, w, b)
+    prefix = None if x.prefix is None else functional.linear(x.prefix, w, b)
+    return walk.lane(node, x.axis, times(x.column, w.T, b), origin=x.origin, prefix=prefix)
 
-    return walk.reshaped(node, x, x.axis, op, op)
+
+def times(column: Column, matrix: Tensor, bias: Tensor | None) -> Column:
+    """Return a column times a matrix, plus a bias.
+
+    What is owed to the column goes into the bias; of a row of a table the whole product is a row
+    of another table, if that is not larger than what it stands for.
+
+    Arguments:
+        column: `(..., in)`.
+        matrix: `(in, out)`.
+        bias: `(out,)`.
+    """
+    if folded := looked_up(column, matrix, bias):
+        index, table = folded
+        return Once(lambda: functional.embedding(index(), table), lookup=folded)
+    value, left = owed(column)
+    if left is not None:
+        bias = added([left @ matrix] if bias is None else [bias, left @ matrix])
+    return summed([], [(value, matrix)], bias)
+
+
+def looked_up(column: Column, matrix: Tensor, bias: Tensor | None) -> tuple[Column, Tensor] | None:
+    """Return row numbers and table of a row of a table times a matrix; nothing if too large."""
+    if not isinstance(column, Once) or column.lookup is None:
+        return None
+    index, rows = column.lookup
+    if len(rows) * matrix.shape[1] > rows.numel() + matrix.numel():
+        return None
+    return index, rows @ matrix if bias is None else rows @ matrix + bias
 
 
 def embedding(walk: Walk, node: fx.Node, weight: Any, index: Any, *_: Any) -> Lane:
@@ -37,7 +66,9 @@ def embedding(walk: Walk, node: fx.Node, weight: Any, index: Any, *_: Any) -> La
     def op(value: Tensor) -> Tensor:
         return functional.embedding(value, rows)
 
-    return walk.reshaped(node, index, index.axis, op, op)
+    column = Once(lambda: op(index.column()), lookup=(index.column, rows))
+    prefix = None if index.prefix is None else op(index.prefix)
+    return walk.lane(node, index.axis, column, origin=index.origin, prefix=prefix)
 
 
 def one_hot(walk: Walk, node: fx.Node, x: Lane, classes: int = -1) -> Lane:

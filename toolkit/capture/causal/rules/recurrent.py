@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from toolkit.capture.causal.lane import Column, Lane, Refusal, lazy
+from toolkit.capture.causal.rules.linear import looked_up, times
 from toolkit.capture.causal.walk import Walk
 
 aten = torch.ops.aten
@@ -18,15 +19,14 @@ Cell = Callable[..., tuple[Tensor, ...]]
 
 
 def lstm_cell(
-    x: Tensor, h: Tensor, c: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
+    x: Column, h: Tensor, c: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
 ) -> tuple[Tensor, ...]:
     """Return the next hidden value and cell, `(batch, hidden)` each."""
-    weight, bias = torch.cat([wi, wh], 1), None if bi is None else bi + bh
     # The three sigmoids side by side are one: a step costs by its number of operators.
-    weight = _gates_first(weight)
-    bias = None if bias is None else _gates_first(bias)
+    wi, wh = _gates_first(wi), _gates_first(wh)
+    bias = None if bi is None else _gates_first(bi + bh)
     size = h.shape[-1]
-    given = functional.linear(torch.cat([x, h], -1), weight, bias)
+    given = _of_both(x, h, wi, wh, bias)
     gates, g = torch.split(given, [3 * size, size], -1)
     i, f, o = torch.sigmoid(gates).chunk(3, -1)
     c = f * c + i * torch.tanh(g)
@@ -39,12 +39,19 @@ def _gates_first(weight: Tensor) -> Tensor:
     return torch.cat([i, f, o, g])
 
 
+def _of_both(x: Column, h: Tensor, wi: Tensor, wh: Tensor, bias: Tensor | None) -> Tensor:
+    """Return what input and hidden value give together, by one product."""
+    if looked_up(x, wi.T, bias):
+        return torch.addmm(times(x, wi.T, bias)(), h, wh.T)
+    return functional.linear(torch.cat([x(), h], -1), torch.cat([wi, wh], 1), bias)
+
+
 def gru_cell(
-    x: Tensor, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
+    x: Column, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
 ) -> tuple[Tensor, ...]:
     """Return the next hidden value, `(batch, hidden)`."""
     size = h.shape[-1]
-    gates_x, nx = torch.split(functional.linear(x, wi, bi), [2 * size, size], -1)
+    gates_x, nx = torch.split(times(x, wi.T, bi)(), [2 * size, size], -1)
     gates_h, nh = torch.split(functional.linear(h, wh, bh), [2 * size, size], -1)
     r, z = torch.sigmoid(gates_x + gates_h).chunk(2, -1)
     n = torch.tanh(nx + r * nh)
@@ -55,11 +62,10 @@ def rnn_cell(activation: Callable[[Tensor], Tensor]) -> Cell:
     """Return a plain cell."""
 
     def cell(
-        x: Tensor, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
+        x: Column, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = None, bh: Any = None
     ) -> tuple[Tensor, ...]:
         bias = None if bi is None else bi + bh
-        gates = functional.linear(torch.cat([x, h], -1), torch.cat([wi, wh], 1), bias)
-        return (activation(gates),)
+        return (activation(_of_both(x, h, wi, wh, bias)),)
 
     return cell
 
@@ -113,7 +119,7 @@ def _layer(
     keys: Sequence[str],
     initial: Sequence[Tensor],
 ) -> Column:
-    results = lazy(lambda: cell(column(), *[walk.state(key) for key in keys], *weights))
+    results = lazy(lambda: cell(column, *[walk.state(key) for key in keys], *weights))
     for index, (key, start) in enumerate(zip(keys, initial, strict=True)):
         walk.carry(key, start, partial(_pick, results, index))
     return partial(_pick, results, 0)
