@@ -234,6 +234,9 @@ def test_steps_give_the_parameters_of_the_whole_forward(case, head):
         assert torch.allclose(found, expected[:, time], atol=1e-4)
 
 
+# What torch's exporters say of torch's own recurrent layers.
+@pytest.mark.filterwarnings("ignore:The tensor attributes self")
+@pytest.mark.filterwarnings("ignore:Exporting a model to ONNX with a batch_size")
 @pytest.mark.parametrize(("case", "head"), [("wavenet", "gaussian"), ("rnn", "logistic_mixture")])
 def test_every_entry_is_exported_and_judged(tmp_path, case, head):
     model, sampler, _ = make(case, head, "options")
