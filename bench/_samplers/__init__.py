@@ -1,0 +1,1 @@
+"""What `bench/samplers.py` is made of."""
