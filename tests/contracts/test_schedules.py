@@ -6,6 +6,7 @@ does not take one says why; every network is taken by one schedule at least.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -168,6 +169,60 @@ class GatedPixelCNN(nn.Module):
         return 8 * self.head(F.relu(h))
 
 
+class MaskedMLP(nn.Module):
+    """Masked linear layers in any order of units, with a residual; position t speaks of bit t."""
+
+    def __init__(self, features=9, hidden=24, levels=LEVELS, layers=2):
+        super().__init__()
+        order = torch.arange(features)
+        degrees = [order, *[torch.randint(features - 1, (hidden,))] * layers]
+        self.levels = levels
+        self.layers = nn.ModuleList(
+            nn.Linear(len(a), len(b)) for a, b in itertools.pairwise(degrees)
+        )
+        self.last = nn.Linear(hidden, features * levels)
+        with torch.no_grad():
+            for layer, a, b in zip(self.layers, degrees, degrees[1:], strict=False):
+                layer.weight *= b[:, None] >= a
+            self.last.weight *= 8 * (order.repeat_interleave(levels)[:, None] > degrees[-1])
+
+    def forward(self, x):
+        h = torch.tanh(self.layers[0](x))
+        for layer in self.layers[1:]:
+            h = h + F.gelu(layer(F.relu(h)))
+        return self.last(h).view(len(x), -1, self.levels)
+
+
+class RunningSum(nn.Module):
+    """Every bit from hidden units that read the bits before it, as a running sum."""
+
+    def __init__(self, features=9, hidden=11):
+        super().__init__()
+        self.read = nn.Parameter(torch.randn(features, hidden))
+        self.write = nn.Parameter(2 * torch.randn(features, hidden))
+        self.start = nn.Parameter(torch.randn(hidden))
+        self.bias = nn.Parameter(torch.randn(features))
+
+    def forward(self, x):
+        terms = (x[:, :, None] * self.read)[:, :-1]
+        terms = torch.cat([self.start.expand(len(x), 1, -1), terms], 1)
+        logit = (torch.sigmoid(terms.cumsum(1)) * self.write).sum(-1) + self.bias
+        return torch.stack([torch.zeros_like(logit), logit], -1)
+
+
+class Triangular(nn.Module):
+    """Every bit's logit is linear in the bits before it."""
+
+    def __init__(self, features=9):
+        super().__init__()
+        self.weight = nn.Parameter(3 * torch.randn(features, features))
+        self.bias = nn.Parameter(torch.randn(features))
+
+    def forward(self, x):
+        logit = x @ self.weight.tril(-1).T + self.bias
+        return torch.stack([-logit, logit], -1)
+
+
 @dataclass(frozen=True)
 class Net:
     """A network, how it is sampled, and which schedules take it."""
@@ -194,6 +249,13 @@ def longer(model) -> Autoregressive:
 def signal(model) -> Autoregressive:
     x = Input("x", torch.zeros(2, 1, 12), ("batch", None, "time"))
     return Autoregressive("sample", "forward", x, "time", LEVELS, 1, scale)
+
+
+def vector(model) -> Autoregressive:
+    levels = getattr(model, "levels", 2)
+    x = Input("x", torch.zeros(2, 9), ("batch", None))
+    embed = scale if levels > 2 else torch.Tensor.float
+    return Autoregressive("sample", "forward", x, "time", levels, 2, embed)
 
 
 def image(model) -> Autoregressive:
@@ -240,11 +302,26 @@ NETS = {
     "large kernels": pixelcnn(height=6, width=9, first_kernel=3, kernel=5),
     "one row": pixelcnn("rows", height=1, width=5),
     "one column": pixelcnn("rows", height=5, width=1),
+    "masked mlp": Net(MaskedMLP, vector, ("accumulator",)),
+    "deep masked mlp": Net(partial(MaskedMLP, layers=4), vector, ("accumulator",)),
+    "masked mlp of bits": Net(partial(MaskedMLP, levels=2), vector, ("accumulator",)),
+    "running sum": Net(RunningSum, vector, ("accumulator",)),
+    "triangular": Net(Triangular, vector, ("accumulator",)),
     "pixelrnn": pixelrnn("diagonal"),
     "row pixelrnn": pixelrnn("row"),
 }
 TAKEN = [(net, name) for net, item in NETS.items() for name in item.takes]
-EXPORTED = ("wavenet", "gpt", "long gpt", "lstm", "in-place pixelcnn", "gated pixelcnn", "pixelrnn")
+VECTORS = ("masked mlp", "running sum")
+EXPORTED = (
+    *VECTORS,
+    "wavenet",
+    "gpt",
+    "long gpt",
+    "lstm",
+    "in-place pixelcnn",
+    "gated pixelcnn",
+    "pixelrnn",
+)
 BOTH = [case for case in TAKEN if case[0] in EXPORTED or case == ("wide", "wavefront")]
 
 

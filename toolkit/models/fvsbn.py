@@ -53,9 +53,11 @@ class FVSBN(nn.Module):
         return _categorical.draw_sequence(self, noise, lambda bit: bit.to(noise.dtype))
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` and `logits` of a vector."""
+        """Return `log_prob` of a vector, and how a vector is sampled."""
         example = _categorical.drawn((_categorical.EXAMPLES, self.features), 2).float()
-        return _categorical.density_entries(Input("x", example, dims=("batch", None)))
+        x = Input("x", example, dims=("batch", None))
+        sampler = _categorical.sequence_sampler(x, 2, lambda bit: bit.to(example.dtype))
+        return [_categorical.log_prob_entry(x), sampler]
 
 
 model = FVSBN
