@@ -274,7 +274,7 @@ def pixelcnn(*takes, **arguments):
             model.stack[-1].conv.weight *= 8
         return model
 
-    return Net(make, picture, ("wavefront", *takes))
+    return Net(make, picture, takes)
 
 
 def pixelrnn(cells):
@@ -293,13 +293,13 @@ NETS = {
     "long gpt": Net(partial(GPT, layers=1, longest=37), longer, ("cache",)),
     "lstm": Net(Recurrent, tokens, ("scan",)),
     "gru": Net(lambda: Recurrent(nn.GRU), tokens, ("scan",)),
-    "in-place pixelcnn": Net(InPlacePixelCNN, image, ("rows",)),
-    "gated pixelcnn": Net(GatedPixelCNN, image, ("rows",)),
-    "pixelcnn": pixelcnn("rows", height=6, width=6),
-    "wide": pixelcnn(height=5, width=11, layers=1),
-    "tall": pixelcnn(height=11, width=4, layers=3, levels=2),
-    "no layers": pixelcnn(height=7, width=6, layers=0, first_kernel=3),
-    "large kernels": pixelcnn(height=6, width=9, first_kernel=3, kernel=5),
+    "in-place pixelcnn": Net(InPlacePixelCNN, image, ("rows", "wavefront")),
+    "gated pixelcnn": Net(GatedPixelCNN, image, ("rows", "wavefront")),
+    "pixelcnn": pixelcnn("rows", "wavefront", height=6, width=6),
+    "wide": pixelcnn("wavefront", height=5, width=11, layers=1),
+    "tall": pixelcnn("wavefront", height=11, width=6, layers=3, levels=2),
+    "no layers": pixelcnn("wavefront", height=7, width=6, layers=0, first_kernel=3),
+    "large kernels": pixelcnn("wavefront", height=6, width=9, first_kernel=3, kernel=5),
     "one row": pixelcnn("rows", height=1, width=5),
     "one column": pixelcnn("rows", height=5, width=1),
     "masked mlp": Net(MaskedMLP, vector, ("accumulator",)),

@@ -55,10 +55,6 @@ class PixelCNN(nn.Module):
             CausalLayer(MaskedConv2d("B", channels, levels, 1), nn.Identity(), residual=False),
         )
 
-    def layers(self) -> list[CausalLayer]:
-        """Return the chain of layers that `forward` evaluates, for incremental schedules."""
-        return [layer for layer in self.stack if isinstance(layer, CausalLayer)]
-
     def embed(self, level: Tensor) -> Tensor:
         """Return the pixel values of grey levels."""
         return level / (self.levels - 1)

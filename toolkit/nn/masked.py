@@ -135,9 +135,6 @@ class MaskedConv2d(nn.Conv2d):
 class CausalLayer(nn.Module):
     """A masked convolution, an activation, and the input added to the result if `residual`.
 
-    A network is a causal stack when it is a chain of these. Then `toolkit.schedules` can evaluate
-    it pixel by pixel without computing anything twice.
-
     Arguments:
         conv: The convolution.
         activation: Acts on each pixel alone; channels are axis 1 of what it is given.

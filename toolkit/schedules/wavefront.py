@@ -2,161 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._higher_order_ops.scan import scan
 
+from toolkit.capture.causal.choice import CONTROLS, split
+from toolkit.capture.causal.network import laid_out
+from toolkit.capture.causal.prove import prove_wave
+from toolkit.capture.causal.wave_derive import DerivedWave, derive_wave
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
-from toolkit.nn.masked import CausalLayer, Tap
-from toolkit.schedules._pieces import History, PixelLayer
-from toolkit.schedules._stack import causal_stack
-from toolkit.schedules._wave import Wave, least_skew, past
-
-Step = Callable[[list[Tensor], list[Tensor]], tuple[list[Tensor], Tensor]]
+from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._step import precision_of
 
 
-class Wavefront(nn.Module):
+class WaveSampler(nn.Module):
     """Draw pictures from noise, computing every layer once per pixel and several rows at once.
 
     Step t computes pixel (y, t - skew * y) of each row y that it meets. The skew is the least at
     which every tap but the current one was computed by an earlier step. What earlier steps gave to
-    the layers is carried along, and the taps of all layers are read from it by one gather.
-
-    The weights are copies regrouped by tap with no arithmetic but the mask's, so a cast to float64
-    gives what regrouping float64 weights would. Train first, then schedule.
+    the layers is carried along, and the taps of all layers are read from it by one gather, which
+    finds zero outside the picture.
 
     Arguments:
-        model: A causal stack (`layers`, `embed`, `levels`, `height`, `width`).
-
-    Raises:
-        ExportError: The model is no causal stack.
+        derived: The network's step.
+        sampler: What is sampled.
+        dtype: The network's precision.
     """
 
     pixels: Tensor
     places: Tensor
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, derived: DerivedWave, sampler: Autoregressive, dtype: torch.dtype) -> None:
         super().__init__()
-        stack = causal_stack(model)
-        layers = list(stack.layers())
-        taps = [tap for layer in layers for tap in past(layer.conv.taps())]
-        self.wave = Wave(stack.height, stack.width, least_skew(taps))
-        self.levels, self.embed = stack.levels, stack.embed
-        self.register_buffer("pixels", self.wave.pixels())
-        self.register_buffer("places", self.wave.places())
-        self.layers = nn.ModuleList(PixelLayer(layer) for layer in layers)
-        shared = _readers(layers)
-        self.readers = list(shared.values())
-        self.histories = nn.ModuleList(
-            History(taps, len(readers), channels, self.wave)
-            for (taps, channels), readers in shared.items()
-        )
+        self.sampler, self.slots, self.known = sampler, derived.wave.slots, derived.known
+        self.colours = len(sampler.channel_order or (0,))
+        self.prologue, self.draw = derived.prologue.to(dtype), derived.draw.to(dtype)
+        width = sampler.input.shape[sampler.position_axes[1]]
+        self.register_buffer("pixels", derived.wave.entries(derived.place, width))
+        self.register_buffer("places", derived.wave.places(derived.place))
+        self.histories = len(derived.reads)
+        for number, table in enumerate(derived.reads):
+            self.register_buffer(f"reads_{number}", table)
 
-    def forward(self, noise: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one picture per item of the batch.
 
         Arguments:
-            noise: Standard Gumbel noise `(height * width, batch, levels)`.
+            noise: Standard Gumbel noise `(height * width * colours, batch, levels)`; a pixel's
+                colours come one after the other.
+            given: The options, then the conditioning inputs.
 
         Returns:
-            Grey levels, int64 `(batch, 1, height, width)`.
+            Categories, int64, in the layout of the network's input where that is one number per
+            pixel and colour, else `(batch, height, width)`.
         """
-        batch, histories = noise.shape[1], self._histories()
-        zeros = [history.zero(noise) for history in histories]
-
-        def step(states: list[Tensor], inputs: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-            here, *reads = inputs
-            taps = self._taps(states, reads)
-            levels, values = self._draw(here, taps)
-            states = [
-                history.remember(state, zero, [values[number] for number in readers])
-                for history, state, zero, readers in zip(
-                    histories, states, zeros, self.readers, strict=True
-                )
-            ]
-            return states, levels
-
-        blank = [history.blank(noise) for history in histories]
-        inputs = [self._by_step(noise), *(history.reads for history in histories)]
-        levels = _run(step, blank, inputs).reshape(self.wave.steps, batch, self.wave.slots)
-        levels = levels.permute(1, 0, 2).reshape(batch, -1).index_select(1, self.places)
-        return levels.reshape(batch, 1, self.wave.height, self.wave.width)
-
-    def _taps(self, states: Sequence[Tensor], reads: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Return the past taps of each layer that has some, by its number."""
-        taps: dict[int, Tensor] = {}
-        for history, state, read, readers in zip(
-            self._histories(), states, reads, self.readers, strict=True
-        ):
-            taps.update(zip(readers, history.taps(state, read), strict=True))
-        return taps
-
-    def _draw(self, noise: Tensor, taps: dict[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return a step's levels, `(batch * slots,)`, and the input of every layer."""
-        value, values = noise, []
-        for number, layer in enumerate(self.layers):
-            values.append(value)
-            value = layer(value, taps.get(number))
-        levels = (value + noise).argmax(1)
-        # The first layer reads the past alone: its input is what this step drew.
-        values[0] = self.embed(levels.to(noise.dtype))
-        return levels, values
-
-    def _by_step(self, noise: Tensor) -> Tensor:
-        """Return the noise of each step, `(steps, batch * slots, levels)`."""
         batch = noise.shape[1]
-        items = torch.arange(batch, device=noise.device).reshape(1, -1, 1)
-        rows = self.pixels.unsqueeze(1) * batch + items
-        chosen = noise.reshape(-1, self.levels).index_select(0, rows.flatten())
-        return chosen.reshape(self.wave.steps, -1, self.levels)
+        prefix, controls, context = split(self.sampler, given)
+        tables, wholes, first = parts(self.prologue(batch, *context), list(self.known))
+        reads = [self.get_buffer(f"reads_{number}") for number in range(self.histories)]
+        controls = [control.repeat_interleave(self.slots, 0) for control in controls]
+        inputs = [self._by_step(noise), *map(self._by_step, prefix), *reads, *tables]
+        fixed = [*controls, *wholes, *self.draw.constants()]
+        _, (levels,) = scanned(self._wave, first, inputs, fixed)
+        levels = levels.reshape(len(self.pixels), batch, self.slots, self.colours)
+        levels = levels.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
+        return laid_out(self.sampler, levels.transpose(1, 2).flatten(0, 1))
 
-    def _histories(self) -> list[History]:
-        return [history for history in self.histories if isinstance(history, History)]
+    def _wave(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
+        """Draw the pixels of one step."""
+        noise, prefix, reads, now = parts(entries, [1, int(self.sampler.prefix), self.histories])
+        sizes = [len(CONTROLS) * self.sampler.controls, self.known[1]]
+        controls, wholes, constants = parts(fixed, sizes)
+        pixels = noise[0].new_zeros(noise[0].shape[-2], 1)
+        taken = (*noise, *prefix, *controls, pixels, *reads, *states, *now, *wholes)
+        level, *following = self.draw.run(states[0].shape[0], taken, constants)
+        return following, (level,)
+
+    def _by_step(self, given: Tensor) -> Tensor:
+        """Return what every position has, `(positions, batch, …)`, in the order of the steps.
+
+        Returns:
+            `(steps, items, …)`, or `(steps, colours, items, …)`.
+        """
+        batch, rest = given.shape[1], given.shape[2:]
+        items = torch.arange(batch).reshape(1, 1, -1, 1)
+        colours = torch.arange(self.colours).reshape(1, -1, 1, 1)
+        places = (self.pixels[:, None, None] * self.colours + colours) * batch + items
+        found = given.flatten(0, 1).index_select(0, places.flatten())
+        sizes = (self.colours,) if self.colours > 1 else ()
+        return found.reshape(len(self.pixels), *sizes, -1, *rest)
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
-    """Return the sampler `noise -> levels` of a causal stack as one loop over wavefronts.
+    """Return the sampler of any causal network over pictures as one loop over wavefronts.
 
     Raises:
-        ExportError: The model is no causal stack, or the sampler draws no picture.
+        ExportError: The network is outside the class, allows no wave of two rows, or what was
+            derived is not proved equal.
     """
-    plain = (
-        sampler.predicts == "this"
-        and not sampler.prefix
-        and not sampler.controls
-        and not sampler.head
-    )
-    if sampler.order != "raster" or not plain:
+    if sampler.order != "raster" or sampler.predicts != "this":
         raise ExportError(
-            "a wavefront runs over pictures whose logits are for their own pixel, without options",
+            "a wavefront runs over pictures whose logits are for their own pixel",
             where=f"order {sampler.order!r}, predicts {sampler.predicts!r}",
             next_step="scan lays out sequences, rows any pictures",
         )
-    return Scheduled(Wavefront(model))
-
-
-def _run(step: Step, states: list[Tensor], inputs: list[Tensor]) -> Tensor:
-    """Stack what the steps give: by one `scan` in a captured graph, by a plain loop in eager."""
-    if torch.compiler.is_compiling():
-        stacked: Tensor = scan(step, states, inputs)[1]
-        return stacked
-    given = []
-    for now in zip(*inputs, strict=True):
-        states, result = step(states, list(now))
-        given.append(result)
-    return torch.stack(given)
-
-
-def _readers(
-    layers: Sequence[CausalLayer],
-) -> dict[tuple[tuple[Tap, ...], int], list[int]]:
-    """Return the numbers of the layers that share a history, by past taps and channels."""
-    shared: dict[tuple[tuple[Tap, ...], int], list[int]] = {}
-    for number, layer in enumerate(layers):
-        if taps := past(layer.conv.taps()):
-            shared.setdefault((taps, layer.conv.in_channels), []).append(number)
-    return shared
+    derived = derive_wave(model, sampler)
+    if derived.wave.slots < 2:
+        raise ExportError(
+            "no two rows can be computed at once",
+            where=f"a row must run {derived.wave.skew} steps behind the row above",
+            next_step="rows lays out such pictures",
+        )
+    prove_wave(model, sampler, derived)
+    return Scheduled(WaveSampler(derived, sampler, precision_of(model)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.derive import Derived, contexts, resized
 from toolkit.capture.causal.network import Network, any_samples, network_input
 from toolkit.capture.causal.raster import DerivedRows
+from toolkit.capture.causal.wave_derive import DerivedWave
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
@@ -40,6 +41,15 @@ def prove_rows(model: nn.Module, sampler: Autoregressive, derived: DerivedRows) 
         ExportError: As `prove`.
     """
     _prove(model, sampler, derived.predicts, partial(pixel_by_pixel, derived, sampler))
+
+
+def prove_wave(model: nn.Module, sampler: Autoregressive, derived: DerivedWave) -> None:
+    """Check in float64 that a derived step along a wavefront is the network's.
+
+    Raises:
+        ExportError: As `prove`.
+    """
+    _prove(model, sampler, "this", partial(wave_by_wave, derived, sampler))
 
 
 def _prove(
@@ -160,6 +170,26 @@ def pixel_by_pixel(
         stacked = [torch.stack(parts) for parts in zip(*rows, strict=True)]
         states = after(batch, *stacked, *known)
     return torch.stack(found, 1)
+
+
+def wave_by_wave(
+    derived: DerivedWave, sampler: Autoregressive, x: Tensor, context: list[Tensor]
+) -> Tensor:
+    """Return what the step gives at every pixel, `(batch, positions, levels)`, in float64."""
+    prologue, step = (copy.deepcopy(item).double() for item in (derived.prologue, derived.step))
+    wave, batch = derived.wave, x.shape[0]
+    width = x.shape[sampler.position_axes[1]]
+    tables, wholes, states = _parted(prologue(batch, *context), derived.known)
+    pixels = x.movedim(sampler.position_axes, (0, 1)).flatten(0, 1)
+    visited = wave.entries(derived.place, width)
+    found = []
+    for time in range(wave.steps):
+        now = pixels[visited[time]].transpose(0, 1).flatten(0, 1)
+        given = [*(table[time] for table in derived.reads), *states]
+        given += [*(table[time] for table in tables), *wholes]
+        logits, *states = step(batch, now, *given)
+        found.append(logits.reshape(batch, wave.slots, -1))
+    return torch.stack(found, 1).flatten(1, 2)[:, wave.places(derived.place)]
 
 
 def _parted(known: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Any, Any, Any]:
