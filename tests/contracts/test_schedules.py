@@ -258,6 +258,11 @@ def vector(model) -> Autoregressive:
     return Autoregressive("sample", "forward", x, "time", levels, 2, embed)
 
 
+def long_signal(model) -> Autoregressive:
+    x = Input("x", torch.zeros(2, 1, 85), ("batch", None, "time"))
+    return Autoregressive("sample", "forward", x, "time", LEVELS, 1, scale)
+
+
 def image(model) -> Autoregressive:
     x = Input("x", torch.zeros(2, 1, 5, 6), ("batch", None, None, None))
     return Autoregressive("sample", "forward", x, "raster", LEVELS, 1, scale)
@@ -289,6 +294,9 @@ def pixelrnn(cells):
 
 NETS = {
     "wavenet": Net(WaveNet, signal, ("scan",)),
+    "dilated wavenet": Net(
+        partial(WaveNet, dilations=(2, 8, 1, 41, 3, 13)), long_signal, ("chunks",)
+    ),
     "gpt": Net(GPT, tokens, ("scan",)),
     "long gpt": Net(partial(GPT, layers=1, longest=37), longer, ("cache",)),
     "lstm": Net(Recurrent, tokens, ("scan",)),
@@ -313,6 +321,7 @@ NETS = {
 TAKEN = [(net, name) for net, item in NETS.items() for name in item.takes]
 VECTORS = ("masked mlp", "running sum")
 EXPORTED = (
+    "dilated wavenet",
     *VECTORS,
     "wavenet",
     "gpt",

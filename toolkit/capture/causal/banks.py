@@ -60,6 +60,8 @@ class Banks:
         return {bank.key: self._push(bank) for bank in self.walk.plan.banks}
 
     def _term(self, node: fx.Node) -> Tensor:
+        if node in self.terms:
+            return self.terms[node]
         bank = self.walk.plan.bank_of(node)
         if bank is None:
             past = self.walk.plan.pasts[node]
@@ -67,8 +69,7 @@ class Banks:
             noted = self.walk.current[term_key(node)] if self.walk.frozen else None
             blank = past.weight.new_zeros(past.queue.shape[1], past.weight.shape[1])
             return blank if noted is None else noted
-        if node not in self.terms:
-            self._compute(bank)
+        self._compute(bank)
         return self.terms[node]
 
     def _compute(self, bank: Bank) -> None:
@@ -82,8 +83,24 @@ class Banks:
             rows = rows.view(count, per, batch, channels).transpose(1, 2)
             rows = rows.reshape(count, batch, per * channels)
         terms = (rows @ bank.weight + bank.bias).transpose(0, 1).reshape(batch, -1)
-        width = terms.shape[1] // count
-        self.terms.update(zip(bank.nodes, torch.split(terms, width, 1), strict=True))
+        self.terms.update(self._parted(bank.nodes, terms))
+
+    def _parted(self, nodes: Sequence[fx.Node], terms: Tensor) -> dict[fx.Node, Tensor]:
+        """Return terms that lie side by side, `(batch, all out)`, by convolution."""
+        widths = [len(self.walk.plan.pasts[node].bias) for node in nodes]
+        pieces = torch.split(terms, widths, 1) if len(widths) > 1 else (terms,)
+        return dict(zip(nodes, pieces, strict=True))
+
+    def take(self, terms: Tensor) -> None:
+        """Take the terms that were computed once per chunk, side by side."""
+        nodes = [node for far in self.walk.plan.far for node in far.nodes]
+        self.terms.update(self._parted(nodes, terms))
+
+    def give(self) -> Tensor:
+        """Return the newest columns of the lanes that are read once per chunk, side by side."""
+        columns, shifts = self._columns([far.nodes[0] for far in self.walk.plan.far])
+        newest = torch.cat(columns, -1) if len(columns) > 1 else columns[0]
+        return newest if shifts is None else newest + torch.cat(shifts)
 
     def _push(self, bank: Bank) -> Callable[[], Tensor]:
         def push() -> Tensor:
@@ -99,15 +116,21 @@ class Banks:
 
     def _newest(self, bank: Bank) -> Tensor:
         """Return the newest columns, one per convolution."""
-        pairs = [owed(self.lanes[node].column) for node in bank.nodes]
-        columns = [column() for column, _ in pairs]
+        columns, shifts = self._columns([group[0] for group in bank.groups])
         newest = torch.cat(columns).view(len(columns), *columns[0].shape)
-        known = [shift for _, shift in pairs if shift is not None]
-        if not known:
-            return newest
-        blank = torch.zeros_like(known[0])
-        shifts = torch.stack([blank if shift is None else shift for _, shift in pairs])
-        return newest + shifts.unsqueeze(1)
+        return newest if shifts is None else newest + torch.stack(shifts).unsqueeze(1)
+
+    def _columns(self, nodes: Sequence[fx.Node]) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Return the newest inputs of convolutions, and the constants owed to them, if any."""
+        pairs = [owed(self.lanes[node].column) for node in nodes]
+        columns: list[Tensor] = [column() for column, _ in pairs]
+        if all(shift is None for _, shift in pairs):
+            return columns, None
+        widths = [column.shape[-1] for column in columns]
+        return columns, [
+            torch.zeros(width, dtype=torch.float64) if shift is None else shift
+            for width, (_, shift) in zip(widths, pairs, strict=True)
+        ]
 
 
 def term_key(node: fx.Node) -> str:

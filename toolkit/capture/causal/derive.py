@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -68,18 +68,13 @@ def derive(model: nn.Module, sampler: Autoregressive, *, chunk: int = 0) -> Deri
         Refusal: The network is not causal, or holds an operator that no rule follows.
         UsageError: The declaration does not fit the network.
     """
-    network = Network(model, sampler).eval()
-    (axis,) = sampler.position_axes
-    made: dict[int, Incremental] = {}
-
-    def at(batch: int) -> Incremental:
-        if batch not in made:
-            inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
-            made[batch] = Incremental(capture(network, inputs), axis)
-        return made[batch]
-
-    def step(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
-        return at(batch).step, example(at(batch))
+    at = incrementals(model, sampler)
+    if chunk and not at(BATCHES[0]).plan.caches:
+        raise ExportError(
+            "no state of the network grows: it needs no cache of two levels",
+            where=f"Autoregressive({sampler.name!r}, …)",
+            next_step="scan lays it out",
+        )
 
     def draw(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
@@ -87,17 +82,49 @@ def derive(model: nn.Module, sampler: Autoregressive, *, chunk: int = 0) -> Deri
         arguments = chunk_example(inc, chunk) if chunk else example(inc)
         return drawing(step, sampler), [*choices(sampler, batch), *arguments]
 
+    return pieces(at, draw, chunk=chunk)
+
+
+def incrementals(model: nn.Module, sampler: Autoregressive) -> Callable[[int], Incremental]:
+    """Return the network made incremental, by batch.
+
+    Raises:
+        Refusal: The network is not causal, or holds an operator that no rule follows.
+        UsageError: The declaration does not fit the network.
+    """
+    network = Network(model, sampler).eval()
+    (axis,) = sampler.position_axes
+
+    @cache
+    def at(batch: int) -> Incremental:
+        inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
+        return Incremental(capture(network, inputs), axis)
+
+    return at
+
+
+def pieces(
+    at: Callable[[int], Incremental],
+    draw: Callable[[int], tuple[Callable[..., Any], list[Tensor]]],
+    *,
+    chunk: int = 0,
+) -> Derived:
+    """Return the pieces of a step with a free batch.
+
+    Arguments:
+        at: The network made incremental, by batch.
+        draw: The sampler's step and its example, by batch.
+        chunk: Positions of a chunk; 0 for none.
+    """
+
+    def step(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
+        return at(batch).step, example(at(batch))
+
     def prologue(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = at(batch)
         return inc.known, [blank(node) for node in inc.program.inputs[1:]]
 
     inc = at(BATCHES[0])
-    if chunk and not inc.plan.caches:
-        raise ExportError(
-            "no state of the network grows: it needs no cache of two levels",
-            where=f"Autoregressive({sampler.name!r}, …)",
-            next_step="scan lays it out",
-        )
     at(BATCHES[1])
     with double_by_default():
         return Derived(
@@ -156,7 +183,8 @@ def example(inc: Incremental) -> list[Tensor]:
     """Return example arguments of a step."""
     blanks = [blank(node) for node in inc.program.inputs[1:]]
     given = inc.known(*blanks)
-    known, states = given[: inc.tables + inc.wholes], given[inc.tables + inc.wholes :]
+    known, left = given[: inc.tables + inc.wholes], given[inc.tables + inc.wholes :]
+    states = left[: len(inc.plan.states)]
     entries = [table[0].clone() for table in known[: inc.tables]]
     time = torch.zeros((), dtype=torch.int64)
     return [inc.blank_column(), time, *states, *entries, *known[inc.tables :]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from toolkit.capture.causal.lane import Lane
-from toolkit.capture.causal.plan import Plan, make_banks
+from toolkit.capture.causal.plan import Plan, apart, make_banks
 from toolkit.capture.causal.program import Program, blank, double_by_default, evaluate, shape_of
 from toolkit.capture.causal.rules import table
 from toolkit.capture.causal.walk import Walk
@@ -49,7 +50,7 @@ class Incremental:
         return blank(self.program.inputs[0]).select(self.axis, 0)
 
     def known(self, *context: Tensor) -> tuple[Tensor, ...]:
-        """Return known sequences, one entry a step, then known values, then first states.
+        """Return known sequences, one entry a step, then known values, first states, far queues.
 
         Arguments:
             context: The inputs beside the first.
@@ -58,7 +59,18 @@ class Incremental:
         value = evaluate(self.program, given)
         tables = [_late(value(node), axis, start) for node, axis, start in self.plan.columns]
         wholes = [value(node) for node in self.plan.wholes]
-        return (*tables, *wholes, *self.plan.states.values())
+        queues = [far.past.queue.clone() for far in self.plan.far]
+        return (*tables, *wholes, *self.plan.states.values(), *queues)
+
+    def by_chunks(self, sizes: Sequence[int]) -> Incremental:
+        """Return the same with the past terms apart that reach back further than a chunk.
+
+        Arguments:
+            sizes: Positions of the chunks, the longest first.
+        """
+        other = copy.copy(self)
+        other.plan = apart(self.plan, sizes)
+        return other
 
     @property
     def tables(self) -> int:
@@ -95,12 +107,15 @@ class Incremental:
     ) -> tuple[Tensor, ...]:
         """Return the category, the new input's column, the next states and stacked columns.
 
+        Last, where some past terms are computed once per chunk, the columns that they read.
+
         Arguments:
             choose: The first output's column to the category and the input that stands for it.
             x: The newest input's column; read only where outputs predict the next position.
             time: The position, an int64 scalar.
             rest: States, entries of the known sequences, known values; by chunks also the
-                chunk's first position and what earlier chunks left in each cache.
+                chunk's first position and what earlier chunks left in each cache. Last, where
+                some past terms are computed once per chunk, these side by side.
             stacked: Nodes whose columns are returned too.
             chunk: Positions of a chunk; 0 for none.
         """
@@ -120,6 +135,8 @@ class Incremental:
                 fresh = walk.values[self.program.inputs[0]].column()
             states = self.next_states(walk)
             columns = [walk.values[node].column() for node in stacked]
+            if self.plan.far:
+                columns.append(walk.banks.give())
         return (drawn[0][0], fresh, *states, *columns)
 
     def prepared(self, time: Tensor, rest: Sequence[Tensor], chunk: int = 0) -> Walk:
@@ -132,6 +149,8 @@ class Incremental:
         if chunk:
             walk.chunk, walk.first = chunk, next(given)
             walk.old = {key: next(given) for key in plan.caches}
+        if plan.far:
+            walk.banks.take(next(given))
         return walk
 
     def next_states(self, walk: Walk) -> list[Tensor]:

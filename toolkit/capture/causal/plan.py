@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class Bank:
 
     Arguments:
         key: Name of the state.
-        nodes: The convolutions.
+        groups: The convolutions; those that read one lane at the same lags share a ring.
         lags: `(terms, lags per term)`.
         start: First row of each ring, `(terms,)`.
         size: Rows of each ring, `(terms,)`.
@@ -50,7 +50,7 @@ class Bank:
     """
 
     key: str
-    nodes: tuple[fx.Node, ...]
+    groups: tuple[tuple[fx.Node, ...], ...]
     lags: Tensor
     start: Tensor
     size: Tensor
@@ -58,6 +58,26 @@ class Bank:
     bias: Tensor
     once: bool
     shifts: bool
+
+    @property
+    def nodes(self) -> list[fx.Node]:
+        """The convolutions in the order of their terms."""
+        return [node for group in self.groups for node in group]
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """Past terms that reach back further than a chunk, computed once per chunk.
+
+    Arguments:
+        nodes: The convolutions, which read one lane at the same lags.
+        chunk: Positions of the chunk.
+        past: Their past terms side by side.
+    """
+
+    nodes: tuple[fx.Node, ...]
+    chunk: int
+    past: Past
 
 
 @dataclass(slots=True)
@@ -72,6 +92,7 @@ class Plan:
         wholes: Values known at run time that are read whole.
         pasts: Past terms of convolutions.
         banks: How the past terms are grouped.
+        far: Past terms that are computed once per chunk instead.
         facts: Decisions and folded weights, by node and name.
         current_first: The outputs need the newest input: they predict the next position.
         computed: Nodes whose stacked columns are the whole tensor.
@@ -84,6 +105,7 @@ class Plan:
     wholes: dict[fx.Node, Known] = field(default_factory=dict)
     pasts: dict[fx.Node, Past] = field(default_factory=dict)
     banks: list[Bank] = field(default_factory=list)
+    far: list[Far] = field(default_factory=list)
     facts: dict[tuple[fx.Node, str], Any] = field(default_factory=dict)
     current_first: bool = False
     computed: tuple[fx.Node, ...] = ()
@@ -104,18 +126,19 @@ LONGEST_SHIFT = 64
 
 def make_banks(plan: Plan, nodes: list[fx.Node]) -> None:
     """Group past terms of equal shape into banks and reserve their states."""
-    groups: dict[tuple[Any, ...], list[fx.Node]] = {}
-    for node in nodes:
-        past = plan.pasts[node]
-        shape = (past.weight.shape, len(past.lags), past.queue.shape[1:])
-        groups.setdefault(shape, []).append(node)
-    for number, members in enumerate(groups.values()):
-        pasts = [plan.pasts[node] for node in members]
+    shared: dict[tuple[Any, ...], list[tuple[fx.Node, ...]]] = {}
+    for group in of_one_lane(plan, nodes):
+        widths = tuple(len(plan.pasts[node].bias) for node in group)
+        past = plan.pasts[group[0]]
+        shape = (len(past.weight), widths, len(past.lags), past.queue.shape[1:])
+        shared.setdefault(shape, []).append(group)
+    for number, members in enumerate(shared.values()):
+        pasts = [together(plan, group) for group in members]
         size = torch.tensor([len(past.queue) for past in pasts])
         rows = int(size.sum())
         bank = Bank(
             key=f"bank{number}",
-            nodes=tuple(members),
+            groups=tuple(members),
             lags=torch.tensor([past.lags for past in pasts]),
             start=size.cumsum(0) - size,
             size=size,
@@ -128,3 +151,44 @@ def make_banks(plan: Plan, nodes: list[fx.Node]) -> None:
         )
         plan.states[bank.key] = torch.cat([past.queue for past in pasts]).contiguous()
         plan.banks.append(bank)
+
+
+def apart(plan: Plan, sizes: Sequence[int]) -> Plan:
+    """Return the plan with the past terms that reach back further than a chunk taken out.
+
+    Arguments:
+        plan: A plan with banks.
+        sizes: Positions of the chunks, the longest first.
+    """
+    nodes = [node for bank in plan.banks for node in bank.nodes]
+    keys = {bank.key for bank in plan.banks}
+    states = {key: value for key, value in plan.states.items() if key not in keys}
+    other = replace(plan, states=states, banks=[], far=[])
+    near: list[fx.Node] = []
+    for group in of_one_lane(plan, nodes):
+        past = together(plan, group)
+        chunk = next((size for size in sizes if min(past.lags) >= size), 0)
+        if chunk:
+            other.far.append(Far(group, chunk, past))
+        else:
+            near += group
+    other.far.sort(key=lambda far: -far.chunk)
+    make_banks(other, near)
+    return other
+
+
+def of_one_lane(plan: Plan, nodes: Sequence[fx.Node]) -> list[tuple[fx.Node, ...]]:
+    """Return the convolutions in groups that read the same of the past."""
+    groups: dict[Any, list[fx.Node]] = {}
+    for node in nodes:
+        past = plan.pasts[node]
+        form = (id(past.lane.column), past.lags, past.queue.numpy().tobytes())
+        groups.setdefault(form, []).append(node)
+    return [tuple(group) for group in groups.values()]
+
+
+def together(plan: Plan, group: Sequence[fx.Node]) -> Past:
+    """Return past terms of one lane as one, side by side."""
+    pasts = [plan.pasts[node] for node in group]
+    weight = torch.cat([past.weight for past in pasts], 1)
+    return replace(pasts[0], weight=weight, bias=torch.cat([past.bias for past in pasts]))
