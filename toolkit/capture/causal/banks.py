@@ -74,7 +74,9 @@ class Banks:
 
     def _compute(self, bank: Bank) -> None:
         rows, (count, per) = self.walk.current[bank.key], bank.lags.shape
-        if not (bank.once or bank.shifts):
+        if bank.short:
+            rows = rows if bank.reads is None else rows.index_select(0, bank.reads)
+        else:
             now = self.walk.now()
             places = bank.start[:, None] + (now - bank.lags) % bank.size[:, None]
             rows = rows.index_select(0, places.flatten())
@@ -105,11 +107,11 @@ class Banks:
     def _push(self, bank: Bank) -> Callable[[], Tensor]:
         def push() -> Tensor:
             newest = self._newest(bank)
-            if bank.once:
+            if bank.keeps is None:
                 return newest
             state: Tensor = self.walk.current[bank.key]
-            if bank.shifts:
-                return torch.cat([state[1:], newest])
+            if bank.short:
+                return torch.cat([state, newest]).index_select(0, bank.keeps)
             return state.index_put((bank.start + self.walk.now() % bank.size,), newest)
 
         return push

@@ -45,8 +45,11 @@ class Bank:
         size: Rows of each ring, `(terms,)`.
         weight: `(terms, lags * channels, out)`.
         bias: `(terms, 1, out)`.
-        once: Every ring holds one row: the next state is simply the newest columns.
-        shifts: One short queue that is read whole: shifting it takes fewer nodes than a ring.
+        reads: Rows that are read, where the rings are short: shifting them takes fewer operators.
+            Nothing where they are read whole.
+        keeps: Rows of the next state among those of this one and the newest, where the rings are
+            short. Nothing where the next state is simply the newest columns.
+        short: Whether they are.
     """
 
     key: str
@@ -56,8 +59,9 @@ class Bank:
     size: Tensor
     weight: Tensor
     bias: Tensor
-    once: bool
-    shifts: bool
+    reads: Tensor | None
+    keeps: Tensor | None
+    short: bool
 
     @property
     def nodes(self) -> list[fx.Node]:
@@ -121,7 +125,7 @@ class Plan:
         return next((bank for bank in self.banks if node in bank.nodes), None)
 
 
-LONGEST_SHIFT = 64
+LONGEST_SHIFT = 32
 
 
 def make_banks(plan: Plan, nodes: list[fx.Node]) -> None:
@@ -136,18 +140,25 @@ def make_banks(plan: Plan, nodes: list[fx.Node]) -> None:
         pasts = [together(plan, group) for group in members]
         size = torch.tensor([len(past.queue) for past in pasts])
         rows = int(size.sum())
+        start, lags = size.cumsum(0) - size, torch.tensor([past.lags for past in pasts])
+        reads = (start[:, None] + size[:, None] - lags).flatten()
+        keeps = torch.cat(
+            [
+                torch.cat([torch.arange(int(first) + 1, int(first + count)), torch.tensor([place])])
+                for place, (first, count) in enumerate(zip(start, size, strict=True), start=rows)
+            ]
+        )
         bank = Bank(
             key=f"bank{number}",
             groups=tuple(members),
-            lags=torch.tensor([past.lags for past in pasts]),
-            start=size.cumsum(0) - size,
+            lags=lags,
+            start=start,
             size=size,
             weight=torch.stack([past.weight for past in pasts]),
             bias=torch.stack([past.bias for past in pasts])[:, None],
-            once=rows == len(members),
-            shifts=len(members) == 1
-            and rows <= LONGEST_SHIFT
-            and pasts[0].lags == tuple(range(rows, 0, -1)),
+            reads=None if torch.equal(reads, torch.arange(rows)) else reads,
+            keeps=None if rows == len(members) else keeps,
+            short=rows <= LONGEST_SHIFT or rows == len(members),
         )
         plan.states[bank.key] = torch.cat([past.queue for past in pasts]).contiguous()
         plan.banks.append(bank)
