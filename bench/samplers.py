@@ -12,6 +12,9 @@ process on one thread, in rounds of random order, at batch 1 and 16, they run be
   evenly spread, scaled to all;
 - cached: eager, everything computed once per position, a loop written by hand for this network;
 - stepping: `nn.LSTM` called token by token;
+- step, stream: the step graph, its states in bound buffers, the category chosen in numpy after
+  each; `stream` as `toolkit.load` runs it, which checks every input. Where logits are for their
+  own position, the states wait for its value: the graph is run twice;
 - toolkit: the exported model of `toolkit.models` of the same size;
 - generate A/A: the same graph again; its ratio is the noise.
 

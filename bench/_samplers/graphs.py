@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from _samplers.check import confirm
 from _samplers.subjects import Declared
 from toolkit.capture.capture import capture
 from toolkit.core import machine
+from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import UsageError
-from toolkit.core.files import digest, sha256
+from toolkit.core.files import digest, sha256, write_json
 from toolkit.core.signature import Signature
+from toolkit.runtime.graph import Graph
+from toolkit.runtime.stream import Stream
 from toolkit.stages._entries import plain_entries
 from toolkit.stages._record import source_hash
 from toolkit.stages.export import PACKAGES, SOURCES
@@ -47,13 +51,14 @@ class Files:
     layout: str
 
 
-def exported(model: nn.Module, declared: Declared, folder: Path) -> Files:
+def exported(model: nn.Module, declared: Declared, folder: Path, *, steps: bool = False) -> Files:
     """Return the sampler's files; they are made where sources have changed since.
 
     Arguments:
         model: The network.
         declared: How it becomes a sampler.
         folder: Where the files of this network go.
+        steps: Whether the step graph is wanted.
     """
     here = Path(__file__).parent
     sources = [sha256(here / name) for name in ("networks.py", "subjects.py")]
@@ -61,14 +66,14 @@ def exported(model: nn.Module, declared: Declared, folder: Path) -> Files:
     kept = folder / known
     if not (kept / "layout").exists():
         kept.mkdir(parents=True, exist_ok=True)
-        (kept / "layout").write_text(_export(model, declared, kept))
+        (kept / "layout").write_text(_export(model, declared, kept, steps=steps))
     step = kept / "step.onnx"
     layout = (kept / "layout").read_text()
     return Files(kept / "generate.onnx", step if step.exists() else None, layout)
 
 
-def _export(model: nn.Module, declared: Declared, folder: Path) -> str:
-    """Write `generate.onnx`, and `step.onnx` where there is one; return the layout.
+def _export(model: nn.Module, declared: Declared, folder: Path, *, steps: bool) -> str:
+    """Write `generate.onnx`, and `step.onnx` if wanted and there is one; return the layout.
 
     A graph is taken where it draws what eager does. A step is asked when it is raced.
     """
@@ -88,8 +93,9 @@ def _export(model: nn.Module, declared: Declared, folder: Path) -> str:
 
     capture(model, first, folder / "generate.onnx", judge=judge)
     for entry in others:
-        if entry.name.endswith(".step"):
-            capture(model, entry, folder / "step.onnx", judge=lambda *_: "")
+        if steps and entry.name.endswith(".step"):
+            made = capture(model, entry, folder / "step.onnx", judge=lambda *_: "")
+            write_json(folder / "step.json", made.signature.as_dict())
     return getattr(first.call, "layout", "")
 
 
@@ -129,6 +135,26 @@ def bodies(graph: onnx.GraphProto) -> Iterator[Counts]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from bodies(attribute.g)
+
+
+def streamed(path: Path, declared: Autoregressive, batch: int) -> Callable[[Array, Array], Array]:
+    """Return what draws by the step graph as `toolkit.load(…)[…].stream(…)` runs it.
+
+    It takes what a `Stepper` takes.
+    """
+    signature = Signature.from_dict(json.loads(path.with_suffix(".json").read_text()))
+    stream = Stream(Graph(path, signature), batch=batch)
+
+    def draw(noise: Array, embedded: Array) -> Array:
+        stream.reset()
+        level = np.full(noise.shape[1], declared.start)
+        drawn = np.empty(noise.shape[:2], np.int64)
+        for position, here in enumerate(noise):
+            level = (stream.step(embedded[level]) + here).argmax(1)
+            drawn[position] = level
+        return drawn
+
+    return draw
 
 
 class Stepper:

@@ -29,8 +29,8 @@ BATCHES = (1, 16)
 SLOT_SECONDS = 0.12
 PART_SECONDS = 0.15
 GROWTH_CALLS = 5
-SHARPENED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-TWIN_FACTOR = 4
+SCALED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+LAST_FACTOR, FLOW_FACTOR = 4.0, 2.4
 
 Calls = dict[str, Callable[[], object]]
 Row = dict[str, Any]
@@ -50,7 +50,7 @@ def measure(subject: Subject, folder: Path, rounds: int) -> Row:
     with torch.inference_mode():
         network = _network(subject, subject.size)
     declared = subject.declared(network, subject.size)
-    files = graphs.exported(network, declared, folder / "network" / str(subject.size))
+    files = graphs.exported(network, declared, folder / "network", steps=True)
     twin, twin_declared, twin_files = None, None, None
     if subject.twin is not None:
         twin = _twin(subject.twin, subject.size)
@@ -81,13 +81,16 @@ def _network(subject: Subject, size: int) -> nn.Module:
 
 
 def _twin(make: Callable[[int], nn.Module], size: int) -> nn.Module:
-    """Return the toolkit's model, its last layer sharpened as the network's is."""
+    """Return the toolkit's model with weights of the network's scale.
+
+    A flow's inverse ends when a sweep changes nothing, which takes fewer the smaller they are.
+    """
     with seeded(0):
         twin = make(size).eval().requires_grad_(requires_grad=False)
-    if getattr(twin, "family", "") != "flow":
-        layers = [part for part in twin.modules() if isinstance(part, SHARPENED)]
-        for layer in layers[-1:]:
-            layer.weight.mul_(TWIN_FACTOR)
+    layers = [part for part in twin.modules() if isinstance(part, SCALED)]
+    flow = getattr(twin, "family", "") == "flow"
+    for layer in layers if flow else layers[-1:]:
+        layer.weight.mul_(FLOW_FACTOR if flow else LAST_FACTOR)
     return twin
 
 
@@ -159,6 +162,10 @@ class _Racer:
         like = input_like(declared, self.noise)
         column = like.movedim(declared.position_axes[0], 0)[0, :1]
         values = torch.cat([embedded(declared, level[None], column) for level in levels]).numpy()
+        if declared.predicts == "next":
+            stream = graphs.streamed(path, declared, self.batch)
+            self._check("stream", torch.from_numpy(stream(noise, values)).T)
+            self.calls["stream"] = partial(stream, noise, values)
         for aliased in (True, False):
             stepper = graphs.Stepper(session, declared, self.batch, aliased=aliased)
             drawn = torch.from_numpy(stepper(noise, values))
@@ -217,7 +224,7 @@ class _Racer:
         scaled["naive"] = [[factor * sample for sample in slot] for slot in scaled["naive"]]
         ratios = {"A/A": compare_rounds(scaled["generate"], scaled["generate A/A"])}
         for baseline in ("naive", "cached", "stepping"):
-            for name in ("generate", "step", "toolkit"):
+            for name in ("generate", "step", "stream", "toolkit"):
                 if baseline in scaled and name in scaled:
                     ratios[f"{name} over {baseline}"] = compare_rounds(
                         scaled[baseline], scaled[name]
@@ -284,11 +291,11 @@ def _graph_of(subject: Subject, size: int, folder: Path) -> Path:
     """Return the graph for a size: the raced one where its length is dynamic."""
     network = _network(subject, subject.size)
     declared = subject.declared(network, subject.size)
-    known = graphs.exported(network, declared, folder / "network" / str(subject.size)).generate
+    known = graphs.exported(network, declared, folder / "network", steps=True).generate
     first = graphs.opened(known).get_inputs()[0].shape[0]
     dynamic = isinstance(declared, Autoregressive) and not isinstance(first, int)
     if size == subject.size or dynamic:
         return known
     smaller = _network(subject, size)
     declared = subject.declared(smaller, size)
-    return graphs.exported(smaller, declared, folder / "network" / str(size)).generate
+    return graphs.exported(smaller, declared, folder / str(size)).generate
