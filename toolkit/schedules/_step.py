@@ -49,10 +49,10 @@ class StepModule(nn.Module):
         tables, left = known[: self.tables], known[self.tables :]
         wholes, first = left[: self.wholes], left[self.wholes :]
         states = []
-        for state, start, (axis, _), filled in zip(
+        for state, start, (axis, per), filled in zip(
             rest[count:], first, self.batched, self.filled, strict=True
         ):
-            held = state.flatten(axis, axis + 1)
+            held = state.flatten(axis, axis + 1) if per > 1 else state
             states.append(torch.where(time == 0, start, held) if filled else held)
         entries = [table.index_select(0, time.reshape(1)).squeeze(0) for table in tables]
         logits, *following = self.step(batch, x, time, *states, *entries, *wholes)
@@ -111,5 +111,7 @@ def _batched(one: Tensor, other: Tensor) -> tuple[int, int]:
 
 
 def _by_item(state: Tensor, batch: int, axis: int, per: int) -> Tensor:
-    """Return a state with one axis for the batch and one for an item's entries."""
+    """Return a state with one axis for the batch and, where there are many, an item's entries."""
+    if per == 1:
+        return state
     return state.reshape(*state.shape[:axis], batch, per, *state.shape[axis + 1 :])

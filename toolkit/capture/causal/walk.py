@@ -252,8 +252,12 @@ class Walk:
         initial = torch.zeros(lane.shape, dtype=dtype_of(self.by_name[lane.key.split("@")[0]]))
 
         def filled() -> Tensor:
-            newest = lane.column().unsqueeze(lane.axis)
-            return torch.where(places == self.now() - self.first, newest, self.state(key))
+            newest, held = lane.column().unsqueeze(lane.axis), self.state(key)
+            if self.chunk:
+                return torch.where(places == self.now() - self.first, newest, held)
+            # Writes one place: where the runtime lends the state's memory, the rest stays as it is.
+            place = self.now().reshape([1] * newest.ndim).expand(newest.shape)
+            return held.scatter(lane.axis, place, newest)
 
         recent = lazy(filled)
         self.carry(key, initial, recent)
