@@ -40,8 +40,7 @@ class WaveSampler(nn.Module):
         self.sampler, self.slots, self.known = sampler, derived.wave.slots, derived.known
         self.colours = len(sampler.channel_order or (0,))
         self.prologue, self.draw = derived.prologue.to(dtype), derived.draw.to(dtype)
-        width = sampler.input.shape[sampler.position_axes[1]]
-        self.register_buffer("pixels", derived.wave.entries(derived.place, width))
+        self.register_buffer("pixels", derived.wave.entries(derived.place, derived.place.rect))
         self.register_buffer("places", derived.wave.places(derived.place))
         self.histories = len(derived.reads)
         for number, table in enumerate(derived.reads):

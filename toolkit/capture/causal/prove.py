@@ -178,10 +178,9 @@ def wave_by_wave(
     """Return what the step gives at every pixel, `(batch, positions, levels)`, in float64."""
     prologue, step = (copy.deepcopy(item).double() for item in (derived.prologue, derived.step))
     wave, batch = derived.wave, x.shape[0]
-    width = x.shape[sampler.position_axes[1]]
     tables, wholes, states = _parted(prologue(batch, *context), derived.known)
     pixels = x.movedim(sampler.position_axes, (0, 1)).flatten(0, 1)
-    visited = wave.entries(derived.place, width)
+    visited = wave.entries(derived.place, derived.place.rect)
     found = []
     for time in range(wave.steps):
         now = pixels[visited[time]].transpose(0, 1).flatten(0, 1)

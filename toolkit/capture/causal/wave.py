@@ -113,11 +113,18 @@ class Wave:
                 if step < self.steps:
                     yield step, row % self.slots, row, column
 
-    def entries(self, place: Place, width: int) -> Tensor:
-        """Return the entry of each step's slots in raster order, `(steps, slots)`; 0 where idle."""
+    def entries(self, place: Place, domain: Rect) -> Tensor:
+        """Return which entry of a domain each slot computes, `(steps, slots)`; 0 where idle."""
         table = torch.zeros(self.steps, self.slots, dtype=torch.int64)
         for step, slot, row, column in self.visits(place):
-            table[step, slot] = row * width + column
+            table[step, slot] = (row - domain.top) * domain.width + column - domain.left
+        return table
+
+    def active(self, place: Place) -> Tensor:
+        """Return which slots of each step compute something, `(steps, slots)`."""
+        table = torch.zeros(self.steps, self.slots, dtype=torch.bool)
+        for step, slot, *_ in self.visits(place):
+            table[step, slot] = True
         return table
 
     def places(self, place: Place) -> Tensor:

@@ -31,7 +31,7 @@ class DerivedWave:
 
     Arguments:
         wave: The steps.
-        place: When pixels are drawn.
+        place: When pixels are drawn, and which there are.
         reads: Per history the entries that each step reads, `(steps, …)`.
         prologue: Context to known values of each step, known values, and first histories.
         step: Pixels, then what `reads` holds for the step, histories, known values: to logits
@@ -85,7 +85,7 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
         layout = made[batch]
         first = prologue(batch)
         known = first[0](*first[1])
-        count = len(layout.requests)
+        count = layout.tables + layout.wholes
         values = [*(table[0].clone() for table in known[: layout.tables])]
         values += known[layout.tables : count]
         shape = (batch * layout.wave.slots, *layout.plane.source.rest)
@@ -122,6 +122,6 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
             prologue=body(prologue, "the prologue"),
             step=body(step, "the step"),
             draw=body(draw, "the sampler's step"),
-            known=(one.tables, len(one.requests) - one.tables),
+            known=(one.tables, one.wholes),
             pixel=example(BATCHES[0])[0][:1],
         )

@@ -25,8 +25,10 @@ class Now(Protocol):
     def past(self, reader: Stream) -> tuple[Tensor | None, Sequence[Tap]]:
         """Return the earlier entries that a convolution reads, side by side, and their taps."""
 
-    def here(self, reader: Stream, source: Stream, taps: Sequence[Tap]) -> Tensor | None:
-        """Return the entry that a convolution reads in the step that computes it."""
+    def here(
+        self, reader: Stream, source: Stream, taps: Sequence[Tap]
+    ) -> tuple[Tap, Tensor] | None:
+        """Return the entry that a convolution reads in the step that computes it, and its tap."""
 
     def known(self, request: Request) -> Tensor:
         """Return a known value, or its entry at the reader's pixel."""
@@ -41,6 +43,7 @@ class Stream:
         shape: Shape of the whole tensor.
         axes: Its axes of rows and of columns.
         compute: Gives the column.
+        origin: Its first entry, in the coordinates in which it is read.
         reads: The streams that it reads, and where.
         requests: The known values that it reads.
     """
@@ -49,13 +52,14 @@ class Stream:
     shape: tuple[int, ...]
     axes: tuple[int, int]
     compute: Callable[[Now], Tensor]
+    origin: Tap = HERE
     reads: list[tuple[Stream, tuple[Tap, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
     @property
     def domain(self) -> Rect:
         """All entries."""
-        return Rect(0, 0, *(self.shape[axis] for axis in self.axes))
+        return Rect(0, 0, *(self.shape[axis] for axis in self.axes)).moved(self.origin)
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -204,14 +208,15 @@ class Plane:
         axes: tuple[int, int],
         reads: Sequence[tuple[Stream, tuple[Tap, ...]]],
         compute: Callable[[Now], Tensor],
+        origin: Tap = HERE,
     ) -> Field:
         """Return the field of a new stream, one entry per entry of the node's tensor."""
         shape = shape_of(node)
         if 0 in axes:
             raise Refusal(node, "moves the batch from its place")
-        made = Stream(node, shape, axes, compute, list(reads))
+        made = Stream(node, shape, axes, compute, origin, list(reads))
         self.streams.append(made)
-        return Field(made, shape, axes)
+        return Field(made, shape, axes, origin)
 
     def local(
         self, node: fx.Node, axes: tuple[int, int], x: Field, op: Callable[[Tensor], Tensor]
@@ -231,12 +236,18 @@ class Plane:
         first = fields[0]
         if len({(item.from_end, len(item.shape), item.size) for item in fields}) > 1:
             raise Refusal(node, "operands differ in their axes of pixels")
+        offsets = {item.offset for item in fields}
+        # Where all lie alike, the result lies like them: its pixels are their pixels.
+        origin = first.offset if len(offsets) == 1 else HERE
         made: list[Stream] = []
         requests: list[Request] = []
 
+        def tap(x: Field) -> Tap:
+            return x.offset[0] - origin[0], x.offset[1] - origin[1]
+
         def operand(value: Any) -> Callable[[Now], Any]:
             if isinstance(value, Field):
-                return lambda now: now.column(value.stream, value.offset, made[0])
+                return lambda now: now.column(value.stream, tap(value), made[0])
             if isinstance(value, Known):
                 return self._known(node, value, first, requests, number)
             return lambda _: value
@@ -252,7 +263,7 @@ class Plane:
             rank = len(shape_of(node))
             axes = (rank + first.from_end[0], rank + first.from_end[1])
         result = self.stream(
-            node, axes, [(item.stream, (item.offset,)) for item in fields], compute
+            node, axes, [(item.stream, (tap(item),)) for item in fields], compute, origin
         )
         made.append(result.stream)
         result.stream.requests = requests

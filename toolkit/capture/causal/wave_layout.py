@@ -13,7 +13,7 @@ from torch import Tensor
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.program import evaluate
 from toolkit.capture.causal.wave import Place, Rect, Tap, Wave
-from toolkit.capture.causal.wave_field import HERE, Plane, Request, Stream, dtype
+from toolkit.capture.causal.wave_field import Plane, Request, Stream, dtype
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -73,16 +73,18 @@ class Layout:
         self.rects = self._demanded()
         skew, phases = self._least(least)
         self.places = {stream: Place(phase, self.rects[stream]) for stream, phase in phases.items()}
-        self.late = self._after_drawing()
-        if self.output in self.late and not own:
-            raise Refusal(self.output.node, "a pixel's logits read the pixel itself")
         self.wave = self._wave(skew)
+        if self.output in self._after_drawing() and not own:
+            raise Refusal(self.output.node, "a pixel's logits read the pixel itself")
         self.histories = self._histories()
         self.requests = self._requests()
+        self.masked = self._masked()
         # Not while tracing, which would forget that a table is filled.
+        self.active = [self.wave.active(self.places[stream]) for stream in self.masked]
         self.entries = {
             request.reader: self._entries(plane.streams[request.reader])
-            for request in self.requests[: self.tables]
+            for request in self.requests
+            if request.reader >= 0
         }
 
     def _reachable(self) -> list[Stream]:
@@ -125,10 +127,10 @@ class Layout:
         rect = self.rects[reader]
         return tuple(tap for tap in taps if not rect.moved(tap).cut(stream.domain).empty)
 
-    def _cost(self, reader: Stream, stream: Stream, tap: Tap) -> int:
-        """Return how many steps ago an entry must have been computed at least."""
-        rect = self.rects[reader]
-        return int(tap != HERE or rect.cut(stream.domain) != rect)
+    def inside(self, reader: Stream, stream: Stream, tap: Tap) -> bool:
+        """Return whether a tap finds an entry for every pixel."""
+        found = self.rects[reader].moved(tap)
+        return found.cut(stream.domain) == found
 
     def _phases(self, skew: int) -> dict[Stream, int] | None:
         """Return each stream's phase, as late as its readers allow; nothing if it is too late."""
@@ -136,24 +138,20 @@ class Layout:
         for reader in reversed(self.needed):
             for stream, taps in reader.reads:
                 for dy, dx in self.used(reader, stream, taps):
-                    bound = latest[reader] - dx - skew * dy - self._cost(reader, stream, (dy, dx))
+                    # In the step that computes it, an entry is read by its own row alone.
+                    bound = latest[reader] - dx - skew * dy - int(dy != 0)
                     latest[stream] = min(bound, latest.get(stream, bound))
         if latest.setdefault(self.plane.source, 0) < 0:
             return None
         latest[self.plane.source] = 0
         return latest
 
-    def _lag0(self, reader: Stream, stream: Stream, tap: Tap) -> bool:
-        """Return whether an entry is read in the step that computes it."""
-        same = self.places[reader].phase == self.places[stream].phase
-        return same and not self._cost(reader, stream, tap)
-
     def _after_drawing(self) -> set[Stream]:
         """Return what a step can only compute once its pixels are drawn."""
         late = {self.plane.source}
         for reader in self.needed:
             for stream, taps in reader.reads:
-                if stream in late and any(self._lag0(reader, stream, tap) for tap in taps):
+                if stream in late and any(not self.lag(reader, stream, tap) for tap in taps):
                     late.add(reader)
         return late
 
@@ -180,7 +178,7 @@ class Layout:
         for reader in self.needed:
             for source, taps in reader.reads:
                 used = self.used(reader, source, taps)
-                past = tuple(tap for tap in used if not self._lag0(reader, source, tap))
+                past = tuple(tap for tap in used if self.lag(reader, source, tap))
                 if past and not any(
                     (p.reader, p.source, p.taps) == (reader, source, past) for p in pieces
                 ):
@@ -198,6 +196,17 @@ class Layout:
             for group in groups.values()
         ]
 
+    def _masked(self) -> list[Stream]:
+        """Return the streams that are read beyond their edges in the step that computes them."""
+        found = dict.fromkeys(
+            stream
+            for reader in self.needed
+            for stream, taps in reader.reads
+            for tap in self.used(reader, stream, taps)
+            if not self.lag(reader, stream, tap) and not self.inside(reader, stream, tap)
+        )
+        return list(found)
+
     def _requests(self) -> list[Request]:
         """Return the known values that are read: those with an entry per pixel first."""
         found = dict.fromkeys(request for stream in self.needed for request in stream.requests)
@@ -205,12 +214,17 @@ class Layout:
 
     def _entries(self, reader: Stream) -> Tensor:
         """Return which entry each slot of each step computes, `(steps * slots,)`."""
-        return self.wave.entries(self.places[reader], reader.domain.right).flatten()
+        return self.wave.entries(self.places[reader], reader.domain).flatten()
+
+    @property
+    def wholes(self) -> int:
+        """How many known values are the same in every step."""
+        return sum(request.reader < 0 for request in self.requests)
 
     @property
     def tables(self) -> int:
-        """How many known values have an entry per pixel."""
-        return sum(request.reader >= 0 for request in self.requests)
+        """How many known values have an entry per step: masks first."""
+        return len(self.masked) + sum(request.reader >= 0 for request in self.requests)
 
     def reads(self) -> list[Tensor]:
         """Return per history the entries that each step reads, `(steps, slots * taps)`."""
@@ -252,7 +266,8 @@ class Layout:
             )
             for history in self.histories
         ]
-        return (*values, *blanks)
+        masks = [table.repeat(1, batch).unsqueeze(2) for table in self.active]
+        return (*masks, *values, *blanks)
 
     def _columns(self, request: Request, value: Tensor, batch: int) -> Tensor:
         """Return a known value as `(items, …)`, or as `(steps, items, …)`."""
@@ -332,7 +347,9 @@ class Step:
         known: Sequence[Tensor],
     ) -> None:
         self.layout, self.gathered = layout, gathered
-        self.given = dict(zip(layout.requests, known, strict=True))
+        masks = len(layout.masked)
+        self.active = dict(zip(layout.masked, known[:masks], strict=True))
+        self.given = dict(zip(layout.requests, known[masks:], strict=True))
         self.values = {layout.plane.source: pixels}
 
     def value(self, stream: Stream) -> Tensor:
@@ -356,7 +373,7 @@ class Step:
     def column(self, stream: Stream, tap: Tap, reader: Stream) -> Tensor:
         """Return a stream's entry at a tap of the reader."""
         if not self.layout.lag(reader, stream, tap):
-            return self.value(stream)
+            return self._here(reader, stream, tap)
         found = next(
             column
             for piece, column in self.gathered[reader]
@@ -371,11 +388,22 @@ class Step:
         ((piece, column),) = self.gathered[reader]
         return column, piece.taps
 
-    def here(self, reader: Stream, source: Stream, taps: Sequence[Tap]) -> Tensor | None:
-        """Return the entry that a convolution reads in the step that computes it."""
-        if any(not self.layout.lag(reader, source, tap) for tap in taps if tap == HERE):
-            return self.value(source)
+    def here(
+        self, reader: Stream, source: Stream, taps: Sequence[Tap]
+    ) -> tuple[Tap, Tensor] | None:
+        """Return the entry that a convolution reads in the step that computes it, and its tap."""
+        for tap in self.layout.used(reader, source, taps):
+            if not self.layout.lag(reader, source, tap):
+                return tap, self._here(reader, source, tap)
         return None
+
+    def _here(self, reader: Stream, source: Stream, tap: Tap) -> Tensor:
+        """Return an entry of this step, zero where there is none."""
+        value = self.value(source)
+        if self.layout.inside(reader, source, tap):
+            return value
+        active = self.active[source]
+        return torch.where(active.reshape(-1, *[1] * (value.ndim - 1)), value, 0)
 
     def known(self, request: Request) -> Tensor:
         """Return a known value."""

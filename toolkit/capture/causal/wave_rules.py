@@ -19,7 +19,7 @@ from toolkit.capture.causal.rules.convolution import _pads
 from toolkit.capture.causal.rules.layout import VIEWS
 from toolkit.capture.causal.rules.pointwise import POINTWISE, overload
 from toolkit.capture.causal.wave import Tap
-from toolkit.capture.causal.wave_field import HERE, Field, Now, Parts, Plane, Stream, moved
+from toolkit.capture.causal.wave_field import Field, Now, Parts, Plane, Stream, moved
 
 aten = torch.ops.aten
 
@@ -60,7 +60,7 @@ def conv(
         if columns is not None:
             total = added(total, columns, torch.cat([weights[tap] for tap in taps]))
         if (here := now.here(made[0], source, tuple(weights))) is not None:
-            total = added(total, here, weights[HERE])
+            total = added(total, here[1], weights[here[0]])
         if total is None:
             raise Refusal(node, "reads no pixel at all")
         return total
