@@ -19,7 +19,7 @@ g (float[n,4,8,8] x) => (float[n,2,8,8] y) {
   y = Conv <kernel_shape = [1, 1]> (a, v)
 }
 """
-EVERYWHERE, PRODUCTS = SCHEMES
+PRODUCTS, EVERYWHERE = SCHEMES
 (SYMMETRIC,) = SYMMETRIC_SCHEMES
 
 
@@ -60,6 +60,11 @@ def test_large_products_take_integers(model, feeds, answer, tmp_path, scheme, pr
     assert counted == products
     want, got = answer(model, feeds[0]["x"])[0], answer(quantized, feeds[0]["x"])[0]
     assert 0 < np.abs(got - want).max() < 0.1 * np.abs(want).max()
+
+
+def test_a_rectifier_becomes_the_range_of_the_product_before_it(model, feeds, tmp_path) -> None:
+    assert "Relu" in operators(to_int8(model, SYMMETRIC, feeds, tmp_path))
+    assert "Relu" not in operators(to_int8(model, PRODUCTS, feeds, tmp_path))
 
 
 def test_tensorrt_gets_zero_points_of_zero_and_float_biases(model, feeds, tmp_path) -> None:

@@ -294,6 +294,20 @@ def test_variants_are_kept_or_left_out_per_backend(folder: RunFolder, verdicts) 
     assert "uint8" in variants["int8"]["kept"]["tensorrt"]["reason"]
 
 
+def test_of_the_int8_schemes_the_fastest_stays(folder: RunFolder, verdicts) -> None:
+    ran = verdicts(int8=[SLOWER, FASTER])
+    only = recipe(variants=["int8"], budget={"int8": {"nats": 1e6, "index": 1.0}}, passes=["power"])
+    outcome = optimize.run(only, folder)
+    assert ran == ["first int8", "first int8"]
+    assert list(rows(folder, "int8")) == ["everywhere"]
+    kept = outcome.detail["entries"]["log_prob"]["variants"]["int8"]["kept"]
+    assert kept["onnxruntime"]["ratio"] == 1.5
+
+    again = optimize.run(only, folder, replay=Ledger.load(folder))
+    assert again.detail["entries"] == outcome.detail["entries"]
+    assert ran == ["first int8", "first int8"]
+
+
 def test_mixed_keeps_small_products_in_float32(folder: RunFolder, verdicts) -> None:
     verdicts()
     optimize.run(recipe(variants=["mixed"], passes=["power"]), folder)

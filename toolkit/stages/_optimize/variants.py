@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core.errors import ExportError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
+    from toolkit.passes._quantize import Scheme
+
+    Maker = Callable[[ir.Model], ir.Model]
     Arrays = dict[str, np.ndarray]
 
 FP16, MIXED, INT8, SYMMETRIC = "fp16", "mixed", "int8", "int8-symmetric"
@@ -42,7 +46,7 @@ class Variant:
 def make_variant(
     trial: Trial, name: str, portable: Graph, fp32: Graph, recorded: Lookup
 ) -> Variant:
-    """Make a variant in lower precision from the portable graph and judge it.
+    """Make a variant in lower precision, as fast as the budget allows, from the portable graph.
 
     Arguments:
         trial: Judges and times.
@@ -54,8 +58,36 @@ def make_variant(
     Raises:
         ExportError: There is nothing to convert, or the conversion is refused.
     """
-    budget = trial.recipe.budget_of(name)
-    graph, made_by, finding = _first_within_budget(trial, name, portable, budget)
+    makers = _makers(trial, name)
+    known = {made_by: maker for made_by, maker in makers.items() if recorded(name, made_by)}
+    made: list[Variant] = []
+    refused: list[ExportError] = []
+    for made_by, maker in (known or makers).items():
+        try:
+            model = maker(portable.model)
+        except ExportError as error:
+            refused.append(error)
+            continue
+        made.append(_judged(trial, name, made_by, model, portable, fp32, recorded))
+        # The precisions of a half variant stand in order; which int8 scheme is fastest does not.
+        if name != INT8 and made[-1].row.ratio is not None:
+            break
+    if not made:
+        raise refused[0]
+    return max(reversed(made), key=lambda variant: variant.row.ratio or 0.0)
+
+
+def _judged(
+    trial: Trial,
+    name: str,
+    made_by: str,
+    model: ir.Model,
+    portable: Graph,
+    fp32: Graph,
+    recorded: Lookup,
+) -> Variant:
+    graph = as_graph(model, trial, f"{trial.signature.entry}-{name}-{made_by}")
+    finding = trial.judge(graph.path, name, trial.recipe.budget_of(name))
     row = Row(
         entry=trial.signature.entry,
         variant=name,
@@ -102,33 +134,24 @@ def _timed(trial: Trial, row: Row, fp32: Graph, graph: Graph, known: Row | None)
     return with_ratio(replace(row, kept=raced.verdict == "faster", reason=reason), raced)
 
 
-def _first_within_budget(
-    trial: Trial, name: str, portable: Graph, budget: Mapping[str, float]
-) -> tuple[Graph, str, Finding]:
-    """Return the first candidate within the budget, or the last one."""
-    found: tuple[Graph, str, Finding] | None = None
-    for made_by, model in _candidates(trial, name, portable.model):
-        graph = as_graph(model, trial, f"{trial.signature.entry}-{name}-{made_by}")
-        finding = trial.judge(graph.path, name, budget)
-        found = graph, made_by, finding
-        if finding.status == "ok":
-            break
-    if found is None:
+def _makers(trial: Trial, name: str) -> dict[str, Maker]:
+    """Return the ways to make a variant; the ledger calls them by these names."""
+    from toolkit.passes._half import PRECISIONS, to_half
+    from toolkit.passes._quantize import SCHEMES, SYMMETRIC_SCHEMES, to_int8
+
+    def quantized(model: ir.Model, scheme: Scheme) -> ir.Model:
+        return to_int8(model, scheme, calibration_feeds(trial), trial.scratch)
+
+    halves = {FP16: PRECISIONS, MIXED: PRECISIONS[1:]}.get(name, ())
+    schemes = {INT8: SCHEMES, SYMMETRIC: SYMMETRIC_SCHEMES}.get(name, ())
+    makers: dict[str, Maker] = {item.name: partial(to_half, precision=item) for item in halves}
+    makers |= {item.name: partial(quantized, scheme=item) for item in schemes}
+    if not makers:
         raise ExportError(
             f"there is no way to make the variant {name!r}",
             next_step=f"give fp32, {FP16}, {MIXED}, {INT8} or {SYMMETRIC}",
         )
-    return found
-
-
-def _candidates(trial: Trial, name: str, model: ir.Model) -> Iterator[tuple[str, ir.Model]]:
-    from toolkit.passes._half import PRECISIONS, to_half
-    from toolkit.passes._quantize import SCHEMES, SYMMETRIC_SCHEMES, to_int8
-
-    for precision in {FP16: PRECISIONS, MIXED: PRECISIONS[1:]}.get(name, ()):
-        yield precision.name, to_half(model, precision)
-    for scheme in {INT8: SCHEMES, SYMMETRIC: SYMMETRIC_SCHEMES}.get(name, ()):
-        yield scheme.name, to_int8(model, scheme, calibration_feeds(trial), trial.scratch)
+    return makers
 
 
 def calibration_feeds(trial: Trial) -> list[Arrays]:
