@@ -74,6 +74,12 @@ def blind(_: dict, outputs: dict) -> dict:
     return {name: np.zeros_like(array) for name, array in outputs.items()}
 
 
+def forgetful(_: dict, outputs: dict) -> dict:
+    """Let every state be as it was before the first step."""
+    first, *states = outputs
+    return {first: outputs[first], **{name: np.zeros_like(outputs[name]) for name in states}}
+
+
 def static_file(subject: Subject) -> Subject:
     model = onnx.load(subject.path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
@@ -161,6 +167,7 @@ PLANTED: dict[str, list[tuple[str, str, list[Fault]]]] = {
     "parity": [("realnvp", "log_prob", [spoil(scaled), spoil(shifted), spoil(one_nan)])],
     "round_trip": [("realnvp", "inverse", [spoil(scaled), density_of(spoil(shifted))])],
     "sizes": [("rnn", "forward", [at_other_lengths(shifted), at_other_lengths(cut)])],
+    "stepwise": [("wavenet", "sample.step", [spoil(shifted), spoil(forgetful), spoil(blind)])],
     "second_call": [("realnvp", "log_prob", [spoil(Drifting())])],
 }
 

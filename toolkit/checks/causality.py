@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.checks import _draw
 from toolkit.checks._judge import finding, own_cases
+from toolkit.checks._sampler import sampler_of
 from toolkit.core.case import Case
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.outcome import Finding
@@ -36,8 +37,9 @@ class Causality:
 
         `extra["protected"]` marks, per changed row, the output elements that must not move.
         """
-        declared = _declared(source)
-        if declared is None:
+        declared = sampler_of(source)
+        steps = declared is not None and source.entry.name == declared.parts[1]
+        if declared is None or steps:
             return []
         item = source.entry.inputs[0]
         sampler = source.entry.name == declared.parts[0]
@@ -45,7 +47,12 @@ class Causality:
         sizes = [item.shape[axis] for axis in axes]
         chosen = np.unique(np.linspace(0, math.prod(sizes) - 1, POSITIONS).astype(int))
         first = chosen + (0 if declared.predicts == "this" and not sampler else 1)
-        inputs = {item.name: _perturbed(source, item, axes, first)}
+        base = _draw.real(source, 1)
+        inputs = {
+            other.name: base[other.name].repeat_interleave(1 + len(first), other.batch_axis)
+            for other in source.entry.inputs
+        }
+        inputs[item.name] = _perturbed(source, item, axes, first)
         case = source.answer(NAME, "perturbed", inputs)
         output = next(iter(case.oracle.values()))
         shown = _shown(declared, output.ndim, sampler=sampler)
@@ -69,17 +76,6 @@ class Causality:
             reason=f"{leaks} of {int(protected.sum())} protected elements moved, "
             f"{seen} of {int((~protected).sum())} free ones did",
         )
-
-
-def _declared(source: Source) -> Autoregressive | None:
-    """Return the model's sampler if this entry is it, or is the network it is made from."""
-    entries = source.model.entries() if hasattr(source.model, "entries") else []  # type: ignore[operator]
-    for entry in entries:
-        if isinstance(entry, Autoregressive) and (
-            source.entry.name == entry.parts[0] or entry.call == source.entry.call
-        ):
-            return entry
-    return None
 
 
 def _shown(declared: Autoregressive, rank: int, *, sampler: bool) -> tuple[int, ...]:
