@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from toolkit.capture.causal.lean import lean
 from toolkit.capture.causal.program import Program, trace
 from toolkit.core.errors import ExportError
 
@@ -142,8 +143,13 @@ def body(make: Callable[[int], tuple[Callable[..., Any], Sequence[Tensor]]], wha
     Raises:
         ExportError: The function is another one at another batch.
     """
-    one, other = (trace(*make(batch)) for batch in BATCHES)
-    return _Unifier(one, other, what).body()
+    try:
+        one, other = (lean(trace(*make(batch))) for batch in BATCHES)
+        return _Unifier(one, other, what).body()
+    except ExportError:
+        # Sizes that are equal by chance look like axes that stay where they are.
+        one, other = (trace(*make(batch)) for batch in BATCHES)
+        return _Unifier(one, other, what).body()
 
 
 class _Unifier:

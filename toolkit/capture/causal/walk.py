@@ -243,18 +243,17 @@ class Walk:
         """Return what gives every column of a lane up to now, at its place of the time axis.
 
         Later places hold zeros; their readers mask them (`visible`). In a walk by chunks the
-        columns of earlier chunks are one tensor, which is only read, and those of this one another.
+        columns of earlier chunks are one tensor, which is only read, and the last ones another,
+        the newest at its end: shifting few columns is cheaper than choosing among them.
         """
         key = f"{lane.key}!all"
-        size = [1] * len(lane.shape)
-        size[lane.axis] = -1
-        places = torch.arange(self.chunk or self.length).view(size)
         initial = torch.zeros(lane.shape, dtype=dtype_of(self.by_name[lane.key.split("@")[0]]))
 
         def filled() -> Tensor:
             newest, held = lane.column().unsqueeze(lane.axis), self.state(key)
             if self.chunk:
-                return torch.where(places == self.now() - self.first, newest, held)
+                kept = held.narrow(lane.axis, 1, self.chunk - 1)
+                return torch.cat([kept, newest], lane.axis)
             # Writes one place: where the runtime lends the state's memory, the rest stays as it is.
             place = self.now().reshape([1] * newest.ndim).expand(newest.shape)
             return held.scatter(lane.axis, place, newest)
@@ -271,14 +270,14 @@ class Walk:
         if not self.chunk:
             return torch.arange(self.length) <= now
         before = torch.arange(chunked(self.length, self.chunk)) < self.first
-        return torch.cat([before, torch.arange(self.chunk) <= now - self.first])
+        return torch.cat([before, torch.arange(self.chunk) >= self.chunk - 1 - (now - self.first)])
 
     def over_keys(self, row: Tensor) -> Tensor:
         """Return a row over all positions, `(…, length)`, in the order of a cache's places."""
         if not self.chunk:
             return row
         whole = functional.pad(row, (0, chunked(self.length, self.chunk) - self.length))
-        places = torch.arange(self.chunk) + self.first
+        places = (torch.arange(self.chunk) + self.now() - (self.chunk - 1)).clamp(min=0)
         return torch.cat([whole, whole.index_select(-1, places)], -1)
 
     def now(self) -> Tensor:

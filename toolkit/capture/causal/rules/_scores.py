@@ -73,4 +73,6 @@ def _judge(
 
 def hide_unfilled(walk: Walk, scores: Tensor) -> Tensor:
     """Hide the places of the cache that are not filled yet; keys are the last axis."""
-    return torch.where(walk.visible(), scores, -torch.inf)
+    # One vector for all layers, and a sum is cheaper than a choice.
+    hidden = torch.full((), -torch.inf, dtype=torch.float64)
+    return scores + torch.where(walk.visible(), torch.zeros_like(hidden), hidden)

@@ -93,9 +93,10 @@ def attention(
 
     def column() -> Tensor:
         # The cache from the left: turned round, all of it would be copied at every step.
-        query = (q.column() * factor).unsqueeze(-1)
-        found = [(_repeat(part, groups) @ query).squeeze(-1) for part in keys()]
-        scores = (torch.cat(found, -1) if len(found) > 1 else found[0]).unsqueeze(-2)
+        query = q.column().unsqueeze(-1) * factor
+        found = [_repeat(part, groups) @ query for part in keys()]
+        scores = torch.cat(found, -2) if len(found) > 1 else found[0]
+        scores = scores.squeeze(-1).unsqueeze(-2)
         if rows is not None:
             scores = _with_row(scores, walk.over_keys(rows()).unsqueeze(-2))
         weights = hide_unfilled(walk, scores).softmax(-1)
