@@ -49,14 +49,17 @@ class Causality:
         first = chosen + (0 if declared.predicts == "this" and not sampler else 1)
         base = _draw.real(source, 1)
         inputs = {
-            other.name: base[other.name].repeat_interleave(1 + len(first), other.batch_axis)
+            other.name: _undrawn(declared, other, base[other.name]).repeat_interleave(
+                1 + len(first), other.batch_axis
+            )
             for other in source.entry.inputs
         }
         inputs[item.name] = _perturbed(source, item, axes, first)
         case = source.answer(NAME, "perturbed", inputs)
         output = next(iter(case.oracle.values()))
         shown = _shown(declared, output.ndim, sampler=sampler)
-        return [dataclasses.replace(case, extra={"protected": _protected(output, shown, chosen)})]
+        protected = _protected(output, shown, chosen, math.prod(sizes))
+        return [dataclasses.replace(case, extra={"protected": protected})]
 
     def judge(self, subject: Subject) -> Finding | None:
         """Answer with the number of protected output elements that moved."""
@@ -76,6 +79,15 @@ class Causality:
             reason=f"{leaks} of {int(protected.sum())} protected elements moved, "
             f"{seen} of {int((~protected).sum())} free ones did",
         )
+
+
+def _undrawn(declared: Autoregressive, item: Input, base: Tensor) -> Tensor:
+    """Return a sampler's other input; of a given beginning an empty one, which moves nothing."""
+    import torch
+
+    if not declared.prefix or item.name != "prefix":
+        return base
+    return torch.full_like(base, torch.nan if base.is_floating_point() else int(item.low or 0))
 
 
 def _shown(declared: Autoregressive, rank: int, *, sampler: bool) -> tuple[int, ...]:
@@ -106,6 +118,9 @@ def _other(base: Tensor, item: Input, draws: torch.Generator) -> Tensor:
     """Return a tensor that differs from `base` in every element."""
     import torch
 
+    if item.kind == "noise":
+        # A shift of all categories alike would change no choice.
+        return _draw.like(item, base.shape[item.batch_axis], draws)
     if base.is_floating_point():
         moved = base + base.std() * (0.5 + torch.rand(base.shape, generator=draws))
         return _draw.within(item, moved)
@@ -113,10 +128,15 @@ def _other(base: Tensor, item: Input, draws: torch.Generator) -> Tensor:
     return (base - low + 1) % (high - low + 1) + low
 
 
-def _protected(output: np.ndarray, axes: tuple[int, ...], chosen: np.ndarray) -> np.ndarray:
-    """Return, per changed row, which output elements are at or before its position."""
+def _protected(
+    output: np.ndarray, axes: tuple[int, ...], chosen: np.ndarray, count: int
+) -> np.ndarray:
+    """Return, per changed row, which output elements are at or before its position.
+
+    An output of one position speaks of the last of all `count`.
+    """
     shape = [output.shape[axis] if axis in axes else 1 for axis in range(1, output.ndim)]
-    order = np.arange(math.prod(shape)).reshape(1, *shape)
+    order = np.arange(count)[-math.prod(shape) :].reshape(1, *shape)
     marks = order <= chosen.reshape(-1, *([1] * len(shape)))
     return np.broadcast_to(marks, (len(chosen), *output.shape[1:])).copy()
 

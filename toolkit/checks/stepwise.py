@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,7 +53,7 @@ class Stepwise:
             for item in source.entry.inputs
         }
         extra = {
-            answered: _by_position(sampler, ask(whole, tensors)[0])[chosen]
+            answered: _at_positions(sampler, partial(_first, ask, whole), tensors, chosen)
             for answered, ask in (("oracle", source.exact), ("eager", source.eager))
         }
         return [source.answer(NAME, "sequence", inputs, columns=columns, positions=chosen, **extra)]
@@ -85,6 +86,35 @@ class Stepwise:
             reason=f"{logits.name} after each of {count} steps against the whole network's, at "
             f"{len(case.extra['positions'])} positions",
         )
+
+
+def _first(
+    ask: Callable[[Entry, Sequence[Tensor]], Sequence[Tensor]],
+    whole: Entry,
+    tensors: Sequence[Tensor],
+) -> Tensor:
+    return ask(whole, tensors)[0]
+
+
+def _at_positions(
+    sampler: Autoregressive,
+    ask: Callable[[Sequence[Tensor]], Tensor],
+    tensors: Sequence[Tensor],
+    chosen: Tensor,
+) -> Tensor:
+    """Return the whole network's logits at some positions, `(positions, batch, levels)`.
+
+    A network that speaks of the last position alone is asked for every prefix.
+    """
+    import torch
+
+    (along,) = sampler.position_axes
+    x, *rest = tensors
+    logits = ask(tensors)
+    if logits.numel() > len(x) * sampler.levels:
+        return _by_position(sampler, logits)[chosen]
+    parts = [ask([x.narrow(along, 0, int(last) + 1), *rest]) for last in chosen]
+    return torch.stack([part.reshape(len(x), -1) for part in parts])
 
 
 def _by_position(sampler: Autoregressive, logits: Tensor) -> Tensor:

@@ -134,6 +134,30 @@ class Merged:
 
 
 @dataclass(frozen=True, eq=False)
+class Last:
+    """What follows from the last position alone: of every prefix, the newest.
+
+    It has no axis that runs along time, so every operator acts on its column as on itself.
+
+    Arguments:
+        column: The value at the current time.
+    """
+
+    column: Column
+
+
+@dataclass(frozen=True, eq=False)
+class Ended(Lane):
+    """A recurrent layer's results, and its states after the last position.
+
+    Arguments:
+        ends: What gives each state, `(layers, batch, hidden)`.
+    """
+
+    ends: Sequence[Column] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Poison:
     """A refused value: harmless until something that must be computed step by step asks for it."""
 

@@ -23,19 +23,32 @@ class Network(nn.Module):
     Arguments:
         model: The model.
         sampler: How it is called and where its categories lie.
+        whole: Whether a model that speaks of the last position alone is asked for every prefix.
     """
 
-    def __init__(self, model: nn.Module, sampler: Autoregressive) -> None:
+    def __init__(self, model: nn.Module, sampler: Autoregressive, *, whole: bool = False) -> None:
         super().__init__()
         self.model = EntryModule(model, sampler.call)
-        self.sampler = sampler
+        self.sampler, self.whole = sampler, whole
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
         """Return logits `(batch, time, levels)` or `(batch, height, width, levels)`.
 
+        Where the model speaks of the last position alone and not all prefixes are asked for,
+        `(batch, 1, levels)`.
+
         Raises:
             UsageError: The logits do not hold `levels` categories along `levels_axis`.
         """
+        logits = self._logits(x, *context)
+        sampler = self.sampler
+        if sampler.order == "time" and self.whole and logits.shape[1] == 1:
+            (along,) = sampler.position_axes
+            prefixes = [x.narrow(along, 0, count + 1) for count in range(x.shape[along] - 1)]
+            logits = torch.cat([*(self._logits(item, *context) for item in prefixes), logits], 1)
+        return logits
+
+    def _logits(self, x: Tensor, *context: Tensor) -> Tensor:
         logits = as_tuple(self.model(x, *context))[0]
         sampler = self.sampler
         axis = sampler.levels_axis
@@ -50,6 +63,8 @@ class Network(nn.Module):
         positions = 2 if sampler.order == "raster" else 1
         while logits.ndim > positions + 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)
+        if sampler.order == "time" and logits.ndim == 2:
+            logits = logits.unsqueeze(1)
         if logits.ndim != positions + 2:
             raise UsageError(
                 f"the logits {list(logits.shape)} have more axes than batch, positions and levels",
@@ -138,7 +153,7 @@ def exact_samples(
         given: The options, then the conditioning inputs.
         guess: First samples, in their layout.
     """
-    network = Network(model, sampler)
+    network = Network(model, sampler, whole=True)
     prefix, controls, context = split(sampler, given)
     like = input_like(sampler, noise)
     levels = by_position(sampler, guess)

@@ -80,7 +80,7 @@ def _prove(
 
 def doubled(model: nn.Module, sampler: Autoregressive) -> Network:
     """Return the network in float64; run it inside `in_double`."""
-    return Network(copy.deepcopy(model).double(), sampler).eval()
+    return Network(copy.deepcopy(model).double(), sampler, whole=True).eval()
 
 
 def random_input(sampler: Autoregressive) -> Tensor:

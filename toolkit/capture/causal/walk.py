@@ -17,6 +17,7 @@ from toolkit.capture.causal.lane import (
     Column,
     Known,
     Lane,
+    Last,
     Merged,
     Once,
     Poison,
@@ -89,8 +90,10 @@ class Walk:
         poisoned = next((leaf for leaf in leaves if isinstance(leaf, Poison)), None)
         if poisoned is not None:
             return poisoned
-        if not any(isinstance(leaf, Lane | Merged) for leaf in leaves):
+        if not any(isinstance(leaf, Lane | Merged | Last) for leaf in leaves):
             return Known(node)
+        if any(isinstance(leaf, Last) for leaf in leaves):
+            return self._last(node, args, kwargs)
         merged = any(isinstance(leaf, Merged) for leaf in leaves)
         rule = self.rules.get((Merged, node.target) if merged else node.target)
         if rule is None:
@@ -100,6 +103,30 @@ class Walk:
             return rule(self, node, *args, **kwargs)
         except Refusal as refusal:
             return Poison(refusal)
+
+    def _last(self, node: fx.Node, args: Any, kwargs: dict[str, Any]) -> Last | Poison:
+        """Apply an operator to what follows from the last position."""
+        if any(isinstance(leaf, Lane | Merged) for leaf in pytree.tree_leaves(args)):
+            return Poison(Refusal(node, "the last position meets a whole sequence"))
+
+        def give(value: Any) -> Column:
+            if isinstance(value, Last):
+                return value.column
+            if not isinstance(value, Known):
+                return lambda: value
+            full = blank(value.node) if value.const is None else value.const
+            return self.whole(value, full)
+
+        columns, target = pytree.tree_map(give, args), cast("Rule", node.target)
+
+        def column() -> Any:
+            return target(*pytree.tree_map(lambda now: now(), columns), **kwargs)
+
+        return Last(lazy(column))
+
+    def is_last(self, lane: Lane, index: int) -> bool:
+        """Return whether an entry of a lane is the one of the last position."""
+        return lane.origin + index % lane.length == self.length - 1
 
     def output(self, index: int) -> Lane:
         """Return an output.
@@ -111,6 +138,9 @@ class Walk:
         value = self.values[node]
         if isinstance(value, Poison):
             raise value.refusal
+        if isinstance(value, Last) and shape_of(node)[1] == 1:
+            newest = value.column
+            return Lane(node.name, 1, shape_of(node), lazy(lambda: newest().squeeze(1)))
         if not isinstance(value, Lane):
             raise Refusal(node, "the output does not depend on the input")
         if value.length != self.length:

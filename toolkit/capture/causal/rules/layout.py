@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from toolkit.capture.causal.lane import Lane, Merged, Once, Parts, Refusal, drop, lazy
+from toolkit.capture.causal.lane import (
+    Ended,
+    Lane,
+    Last,
+    Merged,
+    Once,
+    Parts,
+    Refusal,
+    drop,
+    lazy,
+)
 from toolkit.capture.causal.program import shape_of
 from toolkit.capture.causal.sums import Sum, terms_of
 from toolkit.capture.causal.walk import Walk
@@ -124,9 +134,11 @@ def squeeze(walk: Walk, node: fx.Node, x: Lane, dim: int | Sequence[int]) -> Lan
     )
 
 
-def select(walk: Walk, node: fx.Node, x: Lane, dim: int, index: int) -> Lane:
-    """Take one entry of another axis."""
+def select(walk: Walk, node: fx.Node, x: Lane, dim: int, index: int) -> Lane | Last:
+    """Take one entry of another axis, or the last position."""
     dim %= len(x.shape)
+    if dim == x.axis and x.keys is None and walk.is_last(x, index):
+        return Last(x.column)
     if dim in (x.axis, x.keys):
         raise Refusal(node, "picks one position of time")
     keys = None if x.keys is None else drop(x.keys, dim)
@@ -187,13 +199,15 @@ def split(walk: Walk, node: fx.Node, x: Lane, *args: Any, dim: int | None = None
     )
 
 
-def getitem(walk: Walk, node: fx.Node, x: Lane, index: int) -> Lane:
+def getitem(walk: Walk, node: fx.Node, x: Lane, index: int) -> Lane | Last:
     """Pick a piece of a split, or the first result of a layer with several."""
     if isinstance(x, Parts):
         prefix: Tensor | None = x.early[index] if len(x.early) else None
         column = Once(lambda: x.pieces()[index], _piece(x, index))
         axis = drop(x.axis, x.dim) if x.removes else x.axis
         return walk.lane(node, axis, column, origin=x.origin, prefix=prefix)
+    if index and isinstance(x, Ended):
+        return Last(x.ends[index - 1])
     if index:
         raise Refusal(node, "only the first result runs along time")
     return walk.lane(node, x.axis, x.column, origin=x.origin, prefix=x.prefix)
@@ -216,7 +230,7 @@ VIEWS = (
     aten.unflatten.int,
 )
 
-rules: dict[Any, Callable[..., Lane | Merged]] = {
+rules: dict[Any, Callable[..., Lane | Merged | Last]] = {
     **dict.fromkeys(VIEWS, view),
     **{(Merged, target): view for target in VIEWS},
     aten.permute.default: permute,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from toolkit.capture.causal.lane import Column, Lane, Refusal, drop
+from toolkit.capture.causal.lane import Column, Lane, Last, Refusal, drop, lazy
 from toolkit.capture.causal.program import dtype_of, shape_of
 from toolkit.capture.causal.walk import Walk
 
@@ -103,13 +103,15 @@ def slice_(
     start: int | None = None,
     end: int | None = None,
     step: int = 1,
-) -> Lane:
-    """Crop along time, or slice the column."""
+) -> Lane | Last:
+    """Crop along time, take the last position, or slice the column."""
     dim %= len(x.shape)
     if dim == x.axis:
         if step != 1:
             raise Refusal(node, "strided along time")
         first, stop, _ = slice(start, end).indices(x.length)
+        if stop - first == 1 < x.length and x.keys is None and walk.is_last(x, first):
+            return Last(lazy(lambda: x.column().unsqueeze(x.axis)))
         return x if (first, stop) == (0, x.length) else crop(walk, node, x, first, stop)
     if dim == x.keys:
         if (start or 0) == 0 and (end is None or end >= x.shape[dim]) and step == 1:
@@ -130,7 +132,18 @@ def slice_(
     )
 
 
-def narrow(walk: Walk, node: fx.Node, x: Lane, dim: int, start: int, length: int) -> Lane:
+def index(walk: Walk, node: fx.Node, x: Lane, indices: Sequence[Any]) -> Last:
+    """Take the last position by a list of one."""
+    given = [walk.const(node, item) for item in indices]
+    named = [dim for dim, item in enumerate(given) if item is not None]
+    if named != [x.axis] or x.keys is not None or given[x.axis].shape != (1,):
+        raise Refusal(node, "picks positions by a list")
+    if not walk.plan.once(node, "last", lambda: walk.is_last(x, int(given[x.axis]))):
+        raise Refusal(node, "picks one position of time")
+    return Last(lazy(lambda: x.column().unsqueeze(x.axis)))
+
+
+def narrow(walk: Walk, node: fx.Node, x: Lane, dim: int, start: int, length: int) -> Lane | Last:
     """Crop along time, or narrow the column."""
     return slice_(walk, node, x, dim, start, start + length)
 
@@ -163,5 +176,6 @@ rules = {
     aten.constant_pad_nd.default: pad,
     aten.slice.Tensor: slice_,
     aten.narrow.default: narrow,
+    aten.index.Tensor: index,
     aten.cat.default: cat,
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from toolkit.capture.causal.lane import Column, Lane, Refusal, lazy
+from toolkit.capture.causal.lane import Column, Ended, Lane, Refusal, lazy
 from toolkit.capture.causal.rules.linear import looked_up, times
 from toolkit.capture.causal.walk import Walk
 
@@ -101,12 +101,15 @@ def recurrent(cell: Cell, parts: str) -> Callable[..., Lane]:
             raise Refusal(node, "a recurrent layer over a padded or late sequence")
         initial = [walk.const(node, item) for item in (hidden if len(parts) > 1 else [hidden])]
         per = 4 if has_biases else 2
-        column = x.column
+        column, ends = x.column, []
         for layer in range(layers):
             own = [walk.const(node, item) for item in weights[layer * per : (layer + 1) * per]]
             keys = [f"{node.name}!{layer}{part}" for part in parts]
-            column = _layer(walk, cell, column, own, keys, [item[layer] for item in initial])
-        return Lane(node.name, x.axis, x.shape, lazy(column))
+            results = _layer(walk, cell, column, own, keys, [item[layer] for item in initial])
+            ends.append(results)
+            column = partial(_pick, results, 0)
+        last = [partial(_stacked, ends, part) for part in range(len(parts))]
+        return Ended(node.name, x.axis, x.shape, lazy(column), ends=last)
 
     return rule
 
@@ -119,10 +122,16 @@ def _layer(
     keys: Sequence[str],
     initial: Sequence[Tensor],
 ) -> Column:
+    """Reserve a layer's states and return what gives their next values."""
     results = lazy(lambda: cell(column, *[walk.state(key) for key in keys], *weights))
     for index, (key, start) in enumerate(zip(keys, initial, strict=True)):
         walk.carry(key, start, partial(_pick, results, index))
-    return partial(_pick, results, 0)
+    return results
+
+
+def _stacked(layers: Sequence[Column], part: int) -> Tensor:
+    """Return one state of every layer, `(layers, batch, hidden)`."""
+    return torch.stack([results()[part] for results in layers])
 
 
 def _pick(results: Column, index: int) -> Tensor:
