@@ -18,6 +18,10 @@ from toolkit.schedules._loop import parts, scanned
 from toolkit.schedules._step import precision_of
 
 
+# The estimate is as rough as that.
+LARGEST_SHARE = 0.9
+
+
 class WaveSampler(nn.Module):
     """Draw pictures from noise, computing every layer once per pixel and several rows at once.
 
@@ -99,8 +103,8 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     """Return the sampler of any causal network over pictures as one loop over wavefronts.
 
     Raises:
-        ExportError: The network is outside the class, allows no wave of two rows, or what was
-            derived is not proved equal.
+        ExportError: The network is outside the class, gains too little, or what was derived is
+            not proved equal.
     """
     if sampler.order != "raster" or sampler.predicts != "this":
         raise ExportError(
@@ -109,9 +113,10 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
             next_step="scan lays out sequences, rows any pictures",
         )
     derived = derive_wave(model, sampler)
-    if derived.wave.slots < 2:
+    if derived.share > LARGEST_SHARE:
         raise ExportError(
-            "no two rows can be computed at once",
+            f"a wavefront costs {derived.share:.0%} of rows, by its operators and weights, and "
+            f"pays below {LARGEST_SHARE:.0%}",
             where=f"a row must run {derived.wave.skew} steps behind the row above",
             next_step="rows lays out such pictures",
         )

@@ -120,11 +120,11 @@ class Wave:
             table[step, slot] = (row - domain.top) * domain.width + column - domain.left
         return table
 
-    def active(self, place: Place) -> Tensor:
-        """Return which slots of each step compute something, `(steps, slots)`."""
+    def finds(self, reader: Place, tap: Tap, domain: Rect) -> Tensor:
+        """Return where a reader's tap finds an entry of a domain, bool `(steps, slots)`."""
         table = torch.zeros(self.steps, self.slots, dtype=torch.bool)
-        for step, slot, *_ in self.visits(place):
-            table[step, slot] = True
+        for step, slot, row, column in self.visits(reader):
+            table[step, slot] = domain.holds(row + tap[0], column + tap[1])
         return table
 
     def places(self, place: Place) -> Tensor:

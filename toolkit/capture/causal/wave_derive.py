@@ -39,6 +39,7 @@ class DerivedWave:
         draw: The same with noise and options first: to the categories in the place of logits.
         known: How many known values of each step and how many others there are.
         pixel: One pixel at one item.
+        share: What it costs, of what pixel by pixel inside row by row costs.
     """
 
     wave: Wave
@@ -49,6 +50,7 @@ class DerivedWave:
     draw: Body
     known: tuple[int, int]
     pixel: Tensor
+    share: float
 
 
 def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) -> DerivedWave:
@@ -124,4 +126,5 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
             draw=body(draw, "the sampler's step"),
             known=(one.tables, one.wholes),
             pixel=example(BATCHES[0])[0][:1],
+            share=one.share(),
         )

@@ -46,6 +46,7 @@ class Stream:
         origin: Its first entry, in the coordinates in which it is read.
         reads: The streams that it reads, and where.
         requests: The known values that it reads.
+        weights: Weights per tap.
     """
 
     node: fx.Node
@@ -55,6 +56,11 @@ class Stream:
     origin: Tap = HERE
     reads: list[tuple[Stream, tuple[Tap, ...]]] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    weights: int = 0
+
+    def taps(self, row: int | None = None) -> int:
+        """Return how many taps read anything, or a row of it."""
+        return sum(row in (None, dy) for _, taps in self.reads for dy, _ in taps)
 
     @property
     def domain(self) -> Rect:

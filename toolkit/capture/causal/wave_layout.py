@@ -15,6 +15,9 @@ from toolkit.capture.causal.program import evaluate
 from toolkit.capture.causal.wave import Place, Rect, Tap, Wave
 from toolkit.capture.causal.wave_field import Plane, Request, Stream, dtype
 
+# How many weights are read in the time that an operator takes to start.
+WEIGHTS = 1500
+
 Logits = Callable[[Tensor], Tensor]
 
 
@@ -78,9 +81,8 @@ class Layout:
             raise Refusal(self.output.node, "a pixel's logits read the pixel itself")
         self.histories = self._histories()
         self.requests = self._requests()
-        self.masked = self._masked()
+        self.masks = self._masks()
         # Not while tracing, which would forget that a table is filled.
-        self.active = [self.wave.active(self.places[stream]) for stream in self.masked]
         self.entries = {
             request.reader: self._entries(plane.streams[request.reader])
             for request in self.requests
@@ -151,9 +153,28 @@ class Layout:
         late = {self.plane.source}
         for reader in self.needed:
             for stream, taps in reader.reads:
-                if stream in late and any(not self.lag(reader, stream, tap) for tap in taps):
+                if stream in late and self.here(reader, stream, taps) is not None:
                     late.add(reader)
         return late
+
+    def share(self) -> float:
+        """Return what a wavefront costs, of what pixel by pixel inside row by row costs.
+
+        Pixel by pixel runs what reads the pixel's own row, with the taps of that row; the rest
+        runs once per row. Operators and the weights that they read count.
+        """
+        alone, pending = {self.output}, [self.output]
+        while pending:
+            reader = pending.pop()
+            for stream, taps in reader.reads:
+                own = any(not dy for dy, _ in self.used(reader, stream, taps))
+                if own and stream not in alone:
+                    alone.add(stream)
+                    pending.append(stream)
+        rect = self.rects[self.plane.source]
+        wave = sum(1 + stream.weights * stream.taps() / WEIGHTS for stream in self.needed)
+        pixel = sum(1 + stream.weights * stream.taps(0) / WEIGHTS for stream in alone)
+        return self.wave.steps * wave / (rect.bottom * rect.right * pixel)
 
     def _wave(self, skew: int) -> Wave:
         source = self.rects[self.plane.source]
@@ -173,6 +194,11 @@ class Layout:
         """Return how many steps before the reader's an entry was computed."""
         return self.wave.lag(self.places[reader], self.places[source], tap)
 
+    def here(self, reader: Stream, source: Stream, taps: Sequence[Tap]) -> Tap | None:
+        """Return the tap that reads an entry in the step that computes it."""
+        used = self.used(reader, source, taps)
+        return next((tap for tap in used if not self.lag(reader, source, tap)), None)
+
     def _histories(self) -> list[History]:
         pieces: list[Piece] = []
         for reader in self.needed:
@@ -183,29 +209,43 @@ class Layout:
                     (p.reader, p.source, p.taps) == (reader, source, past) for p in pieces
                 ):
                     pieces.append(Piece(reader, source, past))
+        longest: dict[Stream, int] = {}
+        for piece in pieces:
+            lags = [self.lag(piece.reader, piece.source, tap) for tap in piece.taps]
+            longest[piece.source] = max([*lags, longest.get(piece.source, 0)])
         groups: dict[Any, list[Piece]] = {}
         for piece in pieces:
-            key = (math.prod(piece.source.rest), dtype(piece.source))
+            # What is read soon is not kept as long as what is read a row later.
+            kept = (longest[piece.source] - 1).bit_length()
+            key = (math.prod(piece.source.rest), dtype(piece.source), kept)
             groups.setdefault(key, []).append(piece)
         return [
             History(
                 members=tuple(dict.fromkeys(piece.source for piece in group)),
-                lags=max(self.lag(p.reader, p.source, tap) for p in group for tap in p.taps),
+                lags=max(longest[piece.source] for piece in group),
                 pieces=tuple(group),
             )
             for group in groups.values()
         ]
 
-    def _masked(self) -> list[Stream]:
-        """Return the streams that are read beyond their edges in the step that computes them."""
-        found = dict.fromkeys(
-            stream
-            for reader in self.needed
-            for stream, taps in reader.reads
-            for tap in self.used(reader, stream, taps)
-            if not self.lag(reader, stream, tap) and not self.inside(reader, stream, tap)
-        )
-        return list(found)
+    def _masks(self) -> dict[Any, int]:
+        """Return which mask each read beyond an edge takes, of those in the step that computes it.
+
+        The same mask serves several reads: `self.active` holds them.
+        """
+        self.active: list[Tensor] = []
+        found: dict[Any, int] = {}
+        for reader in self.needed:
+            for stream, taps in reader.reads:
+                for tap in self.used(reader, stream, taps):
+                    if self.lag(reader, stream, tap) or self.inside(reader, stream, tap):
+                        continue
+                    table = self.wave.finds(self.places[reader], tap, stream.domain)
+                    same = (i for i, held in enumerate(self.active) if torch.equal(held, table))
+                    number = next(same, len(self.active))
+                    found[reader, stream, tap] = number
+                    self.active += [table] * (number == len(self.active))
+        return found
 
     def _requests(self) -> list[Request]:
         """Return the known values that are read: those with an entry per pixel first."""
@@ -224,7 +264,7 @@ class Layout:
     @property
     def tables(self) -> int:
         """How many known values have an entry per step: masks first."""
-        return len(self.masked) + sum(request.reader >= 0 for request in self.requests)
+        return len(self.active) + sum(request.reader >= 0 for request in self.requests)
 
     def reads(self) -> list[Tensor]:
         """Return per history the entries that each step reads, `(steps, slots * taps)`."""
@@ -347,8 +387,8 @@ class Step:
         known: Sequence[Tensor],
     ) -> None:
         self.layout, self.gathered = layout, gathered
-        masks = len(layout.masked)
-        self.active = dict(zip(layout.masked, known[:masks], strict=True))
+        masks = len(layout.active)
+        self.active = known[:masks]
         self.given = dict(zip(layout.requests, known[masks:], strict=True))
         self.values = {layout.plane.source: pixels}
 
@@ -360,8 +400,7 @@ class Step:
             missing = [
                 source
                 for source, taps in top.reads
-                if source not in self.values
-                and any(not self.layout.lag(top, source, tap) for tap in taps)
+                if source not in self.values and self.layout.here(top, source, taps) is not None
             ]
             if not missing:
                 pending.pop()
@@ -392,17 +431,16 @@ class Step:
         self, reader: Stream, source: Stream, taps: Sequence[Tap]
     ) -> tuple[Tap, Tensor] | None:
         """Return the entry that a convolution reads in the step that computes it, and its tap."""
-        for tap in self.layout.used(reader, source, taps):
-            if not self.layout.lag(reader, source, tap):
-                return tap, self._here(reader, source, tap)
-        return None
+        tap = self.layout.here(reader, source, taps)
+        return None if tap is None else (tap, self._here(reader, source, tap))
 
     def _here(self, reader: Stream, source: Stream, tap: Tap) -> Tensor:
         """Return an entry of this step, zero where there is none."""
         value = self.value(source)
-        if self.layout.inside(reader, source, tap):
+        number = self.layout.masks.get((reader, source, tap))
+        if number is None:
             return value
-        active = self.active[source]
+        active = self.active[number]
         return torch.where(active.reshape(-1, *[1] * (value.ndim - 1)), value, 0)
 
     def known(self, request: Request) -> Tensor:
@@ -418,7 +456,7 @@ class Step:
         per = self.layout.wave.slots * len(columns)
         new = torch.cat(columns, 1) if len(columns) > 1 else columns[0]
         new = new.reshape(state.shape[0], per, history.channels)
-        parts = [torch.zeros_like(state[:, :1]), new]
+        parts = [state[:, :1], new]
         if history.lags > 1:
             parts.append(state[:, 1 : 1 + (history.lags - 1) * per])
         return torch.cat(parts, 1)

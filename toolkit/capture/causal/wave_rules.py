@@ -67,6 +67,7 @@ def conv(
 
     result = plane.stream(node, (2, 3), [(source, tuple(weights))], compute)
     made.append(result.stream)
+    result.stream.weights = w.shape[0] * w.shape[1]
     return result
 
 
@@ -198,7 +199,9 @@ def linear(plane: Plane, node: fx.Node, x: Any, weight: Any, bias: Any = None) -
     if not isinstance(x, Field) or -1 in x.from_end:
         raise Refusal(node, "a linear layer over pixels")
     w, b = plane.const(node, weight), plane.const(node, bias)
-    return plane.local(node, x.axes, x, lambda c: functional.linear(c, w, b))
+    result = plane.local(node, x.axes, x, lambda c: functional.linear(c, w, b))
+    result.stream.weights = w.numel()
+    return result
 
 
 def by_weight(plane: Plane, node: fx.Node, x: Any, weight: Any) -> Field:

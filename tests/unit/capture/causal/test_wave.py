@@ -117,6 +117,10 @@ MIDDLES = {
         Call(lambda h: h.unsqueeze(1).expand(-1, 2, -1, -1, -1).flatten(1, 2)),
     ],
     "table": [Call(lambda h: h + torch.linspace(-1, 1, 35).reshape(5, 7))],
+    "looks far right in its row": [
+        nn.Conv2d(4, 4, (3, 5), padding=(1, 2)),
+        Call(lambda h: F.pad(h, (0, 0, 2, 0))[:, :, :-2]),
+    ],
     "looks right in its row": [
         nn.Conv2d(4, 4, 3, padding=1),
         Call(lambda h: F.pad(h, (0, 0, 2, 0))[:, :, :-2]),
