@@ -136,6 +136,7 @@ def _timed(trial: Trial, row: Row, fp32: Graph, graph: Graph, known: Row | None)
 
 def _makers(trial: Trial, name: str) -> dict[str, Maker]:
     """Return the ways to make a variant; the ledger calls them by these names."""
+    from toolkit.passes._dynamic import to_dynamic_int8
     from toolkit.passes._half import PRECISIONS, to_half
     from toolkit.passes._quantize import SCHEMES, SYMMETRIC_SCHEMES, to_int8
 
@@ -146,6 +147,9 @@ def _makers(trial: Trial, name: str) -> dict[str, Maker]:
     schemes = {INT8: SCHEMES, SYMMETRIC: SYMMETRIC_SCHEMES}.get(name, ())
     makers: dict[str, Maker] = {item.name: partial(to_half, precision=item) for item in halves}
     makers |= {item.name: partial(quantized, scheme=item) for item in schemes}
+    if name == INT8:
+        steps = any(spec.kind == "state" for spec in trial.signature.inputs)
+        makers["data as it runs"] = partial(to_dynamic_int8, everywhere=steps)
     if not makers:
         raise ExportError(
             f"there is no way to make the variant {name!r}",
