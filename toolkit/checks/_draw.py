@@ -159,7 +159,8 @@ def like(
     if item.value is not None and item.value.numel() > 1:
         known = item.value.float()
         there = known[~known.isnan()]
-        values = there.mean() + there.std() * values
+        # An example that is one number throughout says nothing of how far values lie apart.
+        values = there.mean() + (float(there.std()) or 1.0) * values
     return _with_gaps(item, within(item, values))
 
 
