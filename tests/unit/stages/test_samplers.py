@@ -15,6 +15,7 @@ import toolkit
 from toolkit.capture.causal.choice import controlled
 from toolkit.core.case import load_cases
 from toolkit.core.entry import Autoregressive, Input
+from toolkit.core.errors import UsageError
 from toolkit.core.protocols import Subject
 from toolkit.core.registry import checks
 from toolkit.stages._entries import plain_entries
@@ -124,3 +125,23 @@ def test_causality_is_asked_of_a_users_own_sampler(
         call.signature, "exported", "onnxruntime", path, call.run, cases, lambda _: None
     )
     assert checks.load("causality").judge(subject).status == "ok"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_chunks_of_a_stream_give_the_logits_of_the_whole(
+    exported: tuple[nn.Module, Path], size: int
+) -> None:
+    session = toolkit.load(exported[1])
+    x = np.random.default_rng(3).normal(size=(BATCH, 1, LENGTH)).astype(np.float32)
+    whole, columns = session["sample.logits"](x).transpose(2, 0, 1), x.transpose(2, 0, 1)
+    stream = session["sample.step"].stream(batch=BATCH)
+    chunks = [columns[start : start + size] for start in range(0, LENGTH, size)]
+    np.testing.assert_allclose(np.concatenate([*map(stream.push, chunks)]), whole, atol=1e-4)
+    with pytest.raises(UsageError, match=f"the graph takes {LENGTH}"):
+        stream.step(columns[0])
+
+    def forgotten(chunk: np.ndarray) -> np.ndarray:
+        stream.reset()
+        return stream.push(chunk)
+
+    assert np.abs(np.concatenate([*map(forgotten, chunks)]) - whole).max() > 0.1
