@@ -93,7 +93,7 @@ def attention(
 
     def column() -> Tensor:
         # The cache from the left: turned round, all of it would be copied at every step.
-        query = q.column().unsqueeze(-1) * factor
+        query = (q.column() * factor).unsqueeze(-1)
         found = [_repeat(part, groups) @ query for part in keys()]
         scores = torch.cat(found, -2) if len(found) > 1 else found[0]
         scores = scores.squeeze(-1).unsqueeze(-2)
