@@ -8,8 +8,8 @@ recipe's PixelCNN. Each is an ordinary PyTorch network, exported by `toolkit.Aut
 inverse as an entry) as one graph `generate` and, where its layout has one, as `step`. In one
 process on one thread, in rounds of random order, at batch 1 and 16, they run beside
 
-- naive: the whole network once per position; where all positions would take long, on some of them
-  evenly spread, scaled to all;
+- naive: the whole network once per position, over what lies before it (GPT, LSTM) or over the full
+  size (all others); where all positions would take long, on some, evenly spread, scaled to all;
 - cached: eager, everything computed once per position, a loop written by hand for this network;
 - stepping: `nn.LSTM` called token by token;
 - step, stream: the step graph, its states in bound buffers, the category chosen in numpy after
@@ -22,8 +22,9 @@ All draw the same from the same noise, index for index, before any is timed; eac
 confirmed by one whole forward. Time is the process's CPU time, wall time beside it. The floor is
 what the products of the hand-made layout take alone, plus its other nodes at a trivial node's cost.
 
-Exported files are kept in `--scratch` until a source changes. Results go to
-bench/results/samplers.json, model by model, with the plot of time over length.
+Exported files are kept in `--scratch` until a source changes: making them is more than half of the
+ten minutes that the whole takes. Results go to bench/results/samplers.json, model by model, with
+the plot of time over length.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*", choices=[[], *SUBJECTS], metavar="MODEL")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="folder of the ONNX files")
     parser.add_argument("--out", type=Path, default=OUT)

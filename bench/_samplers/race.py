@@ -160,7 +160,8 @@ class _Racer:
         session, noise = graphs.opened(path), self.noise.numpy()
         levels = torch.arange(declared.levels)
         like = input_like(declared, self.noise)
-        column = like.movedim(declared.position_axes[0], 0)[0, :1]
+        axes = declared.position_axes
+        column = like.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1)[0, :1]
         values = torch.cat([embedded(declared, level[None], column) for level in levels]).numpy()
         if declared.predicts == "next":
             stream = graphs.streamed(path, declared, self.batch)

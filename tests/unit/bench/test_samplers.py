@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from toolkit.core.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "bench" / "samplers.py"
-BATCH = 2
+BATCH, LEVELS = 2, 5
+OPSET = onnx.helper.make_opsetid("", 21)
 
 
 @pytest.fixture
@@ -105,6 +107,49 @@ def test_the_floor_runs_and_counts_the_weights(part, name):
     weights = sum(4 * item.count * item.inner * item.outer for item in shared)
     assert made.bytes >= weights
     assert made.count == sum(product.count for product in subject.products)
+
+
+def step_graph(path: Path, kept: str) -> None:
+    """Write a step whose logits are a sum over the categories so far, kept as its state."""
+    value = onnx.helper.make_tensor_value_info
+    real, whole = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    table = np.random.default_rng(1).normal(size=(LEVELS, LEVELS)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Gather", ["table", "x"], ["row"]),
+            onnx.helper.make_node("Add", ["state_0", "row"], ["logits"]),
+            onnx.helper.make_node("Identity", [kept], ["next_state_0"]),
+        ],
+        "step",
+        [
+            value("x", whole, ["batch"]),
+            value("time", whole, []),
+            value("state_0", real, ["batch", LEVELS]),
+        ],
+        [value(name, real, ["batch", LEVELS]) for name in ("logits", "next_state_0")],
+        [onnx.numpy_helper.from_array(table, "table")],
+    )
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[OPSET]), path)
+
+
+@pytest.mark.parametrize("aliased", [True, False])
+def test_a_step_graph_is_stepped_with_bound_states(part, tmp_path, aliased):
+    path, noise = tmp_path / "step.onnx", gumbel(12, BATCH, LEVELS).numpy()
+    step_graph(path, kept="logits")
+    session = part("graphs").opened(path)
+    declared = SimpleNamespace(levels=LEVELS, start=2, predicts="next")
+    stepper = part("graphs").Stepper(session, declared, BATCH, aliased=aliased)
+    level, state, expected = np.full(BATCH, 2), np.zeros((BATCH, LEVELS), np.float32), []
+    for here in noise:
+        given = {"x": level, "time": np.array(0), "state_0": state}
+        logits, state = session.run(None, given)
+        level = (logits + here).argmax(1)
+        expected.append(level)
+    for _ in range(2):
+        assert (stepper(noise, np.arange(LEVELS)) == np.stack(expected)).all()
+    step_graph(path, kept="state_0")
+    lost = part("graphs").Stepper(part("graphs").opened(path), declared, BATCH, aliased=aliased)
+    assert not (lost(noise, np.arange(LEVELS)) == np.stack(expected)).all()
 
 
 def test_saved_results_are_printed_with_a_verdict(tmp_path):
