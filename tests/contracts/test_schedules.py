@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.core.registry import schedules
+from toolkit.models.gated_pixelcnn import GatedPixelCNN as PixelCNNOfColours
 from toolkit.models.pixelcnn import PixelCNN
 from toolkit.models.pixelrnn import PixelRNN
 
@@ -223,6 +224,19 @@ class Triangular(nn.Module):
         return torch.stack([-logit, logit], -1)
 
 
+class Recoloured(nn.Module):
+    """A network of colours in another order."""
+
+    def __init__(self, model, order):
+        super().__init__()
+        self.model, self.order = model, order
+
+    def forward(self, x):
+        logits = self.model(torch.cat([x[:, i : i + 1] for i in self.order], 1))
+        places = [self.order.index(i) for i in range(len(self.order))]
+        return torch.cat([logits[:, :, i : i + 1] for i in places], 2)
+
+
 @dataclass(frozen=True)
 class Net:
     """A network, how it is sampled, and which schedules take it."""
@@ -282,9 +296,30 @@ def pixelcnn(*takes, **arguments):
     return Net(make, picture, takes)
 
 
-def pixelrnn(cells):
+def coloured(order):
+    """Gated PixelCNN of colours, which come in any order."""
+
     def make():
-        model = PixelRNN(cells=cells, levels=5, hidden=4, layers=2, height=5, width=6)
+        torch.manual_seed(1)
+        model = PixelCNNOfColours(levels=5, colours=3, height=5, width=6, channels=6, layers=1)
+        with torch.no_grad():
+            model.head[-1].weight *= 8
+        return Recoloured(model, order)
+
+    def sampler(model):
+        x = Input("x", torch.zeros(2, 3, 5, 6), ("batch", None, None, None))
+        embed = model.model.embed
+        return Autoregressive(
+            "sample", "forward", x, "raster", 5, 1, embed, channel_order=model.order
+        )
+
+    return Net(make, sampler, ("wavefront",))
+
+
+def pixelrnn(cells, **more):
+    def make():
+        sizes = {"levels": 5, "hidden": 6, "layers": 2, "height": 5, "width": 6}
+        model = PixelRNN(cells=cells, **sizes, **more)
         with torch.no_grad():
             model.rest[-1].weight *= 8
         return model
@@ -315,7 +350,10 @@ NETS = {
     "masked mlp of bits": Net(partial(MaskedMLP, levels=2), vector, ("accumulator",)),
     "running sum": Net(RunningSum, vector, ("accumulator",)),
     "triangular": Net(Triangular, vector, ("accumulator",)),
+    "coloured pixelcnn": coloured((0, 1, 2)),
+    "coloured backwards": coloured((2, 1, 0)),
     "pixelrnn": pixelrnn("diagonal"),
+    "coloured pixelrnn": pixelrnn("diagonal", colours=3),
     "row pixelrnn": pixelrnn("row"),
 }
 TAKEN = [(net, name) for net, item in NETS.items() for name in item.takes]
@@ -349,7 +387,7 @@ def laid(net, name):
 
 def gumbel(sampler, batch, seed=1, length=0):
     sizes = [sampler.input.shape[axis] for axis in sampler.position_axes]
-    positions = length or torch.tensor(sizes).prod()
+    positions = length or torch.tensor(sizes).prod() * sampler.colours
     draws = torch.Generator().manual_seed(seed)
     uniform = torch.rand(positions, batch, sampler.levels, generator=draws)
     return -(-uniform.clamp(1e-7, 1 - 1e-7).log()).log()
@@ -369,9 +407,12 @@ def plain_loop(model, sampler, noise):
     late = sampler.predicts == "next"
     if late:
         flat[:, 0] = embed(torch.tensor(sampler.start))
-    for position in range(len(noise)):
+    order, colours = sampler.channel_order or (0,), sampler.colours
+    for turn in range(len(noise)):
+        pixel, rank = divmod(turn, colours)
+        position = order[rank] * (len(noise) // colours) + pixel
         logits = model(x).movedim(sampler.levels_axis, 1).flatten(2)
-        level = (logits[:, :, position] + noise[position]).argmax(1)
+        level = (logits[:, :, position] + noise[turn]).argmax(1)
         drawn[:, position] = level
         if position + late < len(noise):
             flat[:, position + late] = embed(level).to(x.dtype)

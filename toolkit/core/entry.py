@@ -190,7 +190,8 @@ class Autoregressive:
         predicts: `this`: logits at i are for x_i; `next`: for x_{i+1}.
         start: Category, or number, before the first position, where the logits are for the next
             one.
-        channel_order: Order in which colour channels depend on each other.
+        channel_order: Order in which the colours of a pixel depend on each other; each colour is
+            then a position, and the logits have the input's layout beside `levels_axis`.
         context: Conditioning inputs.
         prefix: Whether a given beginning is an input: `prefix`, int64 `(positions, batch)`, with
             the given categories, and -1 where one is drawn. With `head`, numbers
@@ -224,6 +225,8 @@ class Autoregressive:
     def __post_init__(self) -> None:
         if self.head:
             object.__setattr__(self, "levels", _parameters(self))
+        if self.channel_order is not None:
+            _check_colours(self, self.channel_order)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -271,7 +274,27 @@ class Autoregressive:
     @property
     def like_input(self) -> bool:
         """Whether samples have the input's layout; else they are `(batch, positions…)`."""
-        return bool(self.head) or self.numbers == 1
+        return bool(self.head or self.channel_order) or self.numbers == 1
+
+    @property
+    def colours(self) -> int:
+        """How many categories one pixel holds."""
+        return len(self.channel_order or (0,))
+
+
+def _check_colours(sampler: Autoregressive, order: Sequence[int]) -> None:
+    """Check that every colour of a picture is named once.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if sampler.order != "raster" or sorted(order) != list(range(sampler.numbers)):
+        raise UsageError(
+            f"channel_order {list(order)} does not name every colour once",
+            where=f"Autoregressive({sampler.name!r}, …), order {sampler.order!r}, "
+            f"{sampler.numbers} numbers a position",
+            next_step="give (0, 1, 2) for pictures (batch, 3, height, width), order 'raster'",
+        )
 
 
 def _parameters(sampler: Autoregressive) -> int:

@@ -99,7 +99,7 @@ class Pictures(nn.Module):
         )
 
     def entries(self) -> Sequence[Entry | Autoregressive]:
-        """Return `log_prob` of a picture, and how a grey one is sampled."""
+        """Return `log_prob` of a picture, and how one is sampled."""
         example = self.embed(drawn((EXAMPLES, *self.size), self.levels))
         x = Input("x", example, dims=("batch", None, None, None))
         return picture_entries(x, self.levels, self.embed)
@@ -144,14 +144,6 @@ def by_colour(logits: Tensor, colours: int) -> Tensor:
     return logits.reshape(shape).transpose(1, 2)
 
 
-def density_entries(x: Input, **ranges: tuple[int, ...]) -> list[Entry]:
-    """Return `log_prob` and `logits` of an input, and the ranges of its dynamic dimensions."""
-    return [
-        log_prob_entry(x, **ranges),
-        Entry("logits", "forward", [x], ["logits"], units={"logits": "nats"}, ranges=ranges),
-    ]
-
-
 def log_prob_entry(x: Input, **ranges: tuple[int, ...]) -> Entry:
     """Return `log_prob` of an input."""
     units = {"log_prob": "nats"}
@@ -172,15 +164,14 @@ def sequence_sampler(x: Input, levels: int, embed: Network | None = None) -> Aut
 
 
 def picture_entries(x: Input, levels: int, embed: Network) -> list[Entry | Autoregressive]:
-    """Return `log_prob` of a picture, and how grey pictures are drawn; coloured ones' `logits`.
+    """Return `log_prob` of a picture, and how pictures are drawn, R, G, B within a pixel.
 
     Arguments:
         x: The network's input, `(batch, colours, height, width)`.
         levels: Number of levels of a colour.
         embed: Levels to the values that the network reads.
     """
-    if x.shape[1] > 1:
-        return [*density_entries(x)]
+    colours = x.shape[1]
     sampler = Autoregressive(
         "sample",
         call="forward",
@@ -189,6 +180,7 @@ def picture_entries(x: Input, levels: int, embed: Network) -> list[Entry | Autor
         levels=levels,
         levels_axis=1,
         embed=embed,
+        channel_order=tuple(range(colours)) if colours > 1 else None,
     )
     return [log_prob_entry(x), sampler]
 

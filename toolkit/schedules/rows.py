@@ -110,6 +110,12 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
             where=f"order {sampler.order!r}",
             next_step="scan lays out sequences",
         )
+    if sampler.channel_order is not None:
+        raise ExportError(
+            "rows draw one category a pixel",
+            where=f"channel_order {list(sampler.channel_order)}",
+            next_step="wavefront draws colours one after the other",
+        )
     derived = derive_rows(model, sampler)
     prove_rows(model, sampler, derived)
     dtype = precision_of(model)

@@ -82,7 +82,9 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
         ExportError: The model does not step itself, or walks another way than is declared.
     """
     dtype = precision_of(model)
-    if sampler.order != "raster" or sampler.predicts != "this" or sampler.head or not _steps(model):
+    plain = sampler.order == "raster" and sampler.predicts == "this" and not sampler.head
+    in_order = sampler.channel_order in (None, tuple(range(sampler.colours)))
+    if not plain or not in_order or not _steps(model):
         raise ExportError(
             f"{type(model).__name__} does not draw a picture pixel by pixel itself",
             where="its init_state(), draw(), size and levels, along order 'raster'",

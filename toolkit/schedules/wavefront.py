@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.capture.causal.choice import CONTROLS, split
+from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import prove_wave
 from toolkit.capture.causal.wave_derive import DerivedWave, derive_wave
@@ -16,7 +16,6 @@ from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
 from toolkit.schedules._step import precision_of
-
 
 # The estimate is as rough as that.
 LARGEST_SHARE = 0.9
@@ -42,10 +41,12 @@ class WaveSampler(nn.Module):
     def __init__(self, derived: DerivedWave, sampler: Autoregressive, dtype: torch.dtype) -> None:
         super().__init__()
         self.sampler, self.slots, self.known = sampler, derived.wave.slots, derived.known
-        self.colours = len(sampler.channel_order or (0,))
+        self.colours = sampler.colours
         self.prologue, self.draw = derived.prologue.to(dtype), derived.draw.to(dtype)
         self.register_buffer("pixels", derived.wave.entries(derived.place, derived.place.rect))
         self.register_buffer("places", derived.wave.places(derived.place))
+        self.rest, kind = tuple(derived.pixel.shape[1:]), derived.pixel.dtype
+        self.kind = dtype if kind.is_floating_point else kind
         self.histories = len(derived.reads)
         for number, table in enumerate(derived.reads):
             self.register_buffer(f"reads_{number}", table)
@@ -70,16 +71,19 @@ class WaveSampler(nn.Module):
         inputs = [self._by_step(noise), *map(self._by_step, prefix), *reads, *tables]
         fixed = [*controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(self._wave, first, inputs, fixed)
-        levels = levels.reshape(len(self.pixels), batch, self.slots, self.colours)
+        levels = levels.reshape(len(self.pixels), batch, self.slots, *levels.shape[2:])
         levels = levels.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
-        return laid_out(self.sampler, levels.transpose(1, 2).flatten(0, 1))
+        if self.colours > 1:
+            levels = levels.transpose(1, 2).flatten(0, 1)
+        return laid_out(self.sampler, levels)
 
     def _wave(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw the pixels of one step."""
         noise, prefix, reads, now = parts(entries, [1, int(self.sampler.prefix), self.histories])
-        sizes = [len(CONTROLS) * self.sampler.controls, self.known[1]]
+        sizes = [len(controls_of(self.sampler)), self.known[1]]
         controls, wholes, constants = parts(fixed, sizes)
-        pixels = noise[0].new_zeros(noise[0].shape[-2], 1)
+        kind = noise[0].dtype if self.kind.is_floating_point else self.kind
+        pixels = noise[0].new_zeros(noise[0].shape[-2], *self.rest, dtype=kind)
         taken = (*noise, *prefix, *controls, pixels, *reads, *states, *now, *wholes)
         level, *following = self.draw.run(states[0].shape[0], taken, constants)
         return following, (level,)
@@ -113,7 +117,7 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
             next_step="scan lays out sequences, rows any pictures",
         )
     derived = derive_wave(model, sampler)
-    if derived.share > LARGEST_SHARE:
+    if derived.share > LARGEST_SHARE and sampler.channel_order is None:
         raise ExportError(
             f"a wavefront costs {derived.share:.0%} of rows, by its operators and weights, and "
             f"pays below {LARGEST_SHARE:.0%}",

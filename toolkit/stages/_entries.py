@@ -21,10 +21,6 @@ from toolkit.core.protocols import Scheduled
 from toolkit.core.recipe import Recipe
 
 EXAMPLES = 3
-# Options of a sampler that every schedule would have to heed, and what they are when not given.
-UNSCHEDULED = {
-    "channel_order": None,
-}
 
 
 def entries_of(model: nn.Module, recipe: Recipe) -> list[Entry]:
@@ -102,15 +98,9 @@ def sampler_entries(model: nn.Module, sampler: Autoregressive) -> list[Entry]:
     """Return the entries of a sampler by the first schedule that takes the model.
 
     Raises:
-        UsageError: The sampler asks for an option that no schedule takes.
+        UsageError: The sampler's declaration does not fit its network.
         ExportError: No schedule fits the model; every reason is in the message.
     """
-    if refused := [name for name, plain in UNSCHEDULED.items() if getattr(sampler, name) != plain]:
-        raise UsageError(
-            f"no schedule takes the option {refused[0]!r} yet",
-            where=f"Autoregressive({sampler.name!r}, …)",
-            next_step=f"leave out {', '.join(refused)}",
-        )
     reasons = []
     for name in sorted(registry.schedules.names(), key=_preference):
         try:
@@ -138,7 +128,7 @@ def _entries(sampler: Autoregressive, scheduled: Scheduled, layout: str) -> list
     """Return `generate`, `step` where the layout has one, and `logits`."""
     generate, step, logits = sampler.parts
     axes = sampler.position_axes
-    positions = math.prod(sampler.input.shape[axis] for axis in axes)
+    positions = sampler.colours * math.prod(sampler.input.shape[axis] for axis in axes)
     batch = next((item.shape[item.batch_axis] for item in sampler.context), EXAMPLES)
     noise = Input(
         "noise",

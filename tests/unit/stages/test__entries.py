@@ -44,10 +44,9 @@ def test_a_part_of_a_sampler_is_an_entry_and_its_name_stands_for_all(pixelcnn: n
     assert names('["sample", "log_prob"]') == ["log_prob", "sample.generate", "sample.logits"]
 
 
-def test_an_option_that_no_schedule_heeds_is_refused(pixelcnn: nn.Module) -> None:
-    asked = dataclasses.replace(sampler(pixelcnn), channel_order=(0, 1, 2))
+def test_colours_that_a_picture_has_not_are_refused(pixelcnn: nn.Module) -> None:
     with pytest.raises(UsageError, match="channel_order"):
-        plain_entries(pixelcnn, [asked])
+        dataclasses.replace(sampler(pixelcnn), channel_order=(0, 1, 2))
 
 
 def test_a_head_that_does_not_exist_is_refused(pixelcnn: nn.Module) -> None:

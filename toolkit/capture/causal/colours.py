@@ -52,11 +52,11 @@ def draw_pixel(
 
 def pixel_choices(sampler: Autoregressive, items: int) -> list[Tensor]:
     """Return examples of one pixel's noise and options, in float64."""
-    count = () if sampler.channel_order is None else (len(sampler.channel_order),)
-    found = [torch.zeros(*count, items, sampler.levels, dtype=torch.float64)]
-    for item in options(sampler, max(1, *count, 1), items):
+    colours = () if sampler.channel_order is None else (sampler.colours,)
+    found = [torch.zeros(*colours, items, sampler.noises, dtype=torch.float64)]
+    for item in options(sampler, sampler.colours, items):
         value: Tensor = item.value
-        if item.name == "prefix":
-            value = value if count else value[0]
+        if item.name == "prefix" and not colours:
+            value = value[0]
         found.append(value.double() if value.is_floating_point() else value)
     return found

@@ -60,6 +60,8 @@ class Network(nn.Module):
                 next_step="correct levels or levels_axis",
             )
         logits = logits.movedim(axis, -1)
+        if sampler.channel_order is not None and logits.ndim == len(sampler.input.shape) + 1:
+            logits = logits.movedim(_colour_axis(sampler), -2).flatten(-2)
         positions = 2 if sampler.order == "raster" else 1
         while logits.ndim > positions + 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)
@@ -72,6 +74,24 @@ class Network(nn.Module):
                 next_step="return one row of categories per position",
             )
         return logits
+
+
+def _colour_axis(sampler: Autoregressive) -> int:
+    """Return which axis of the input holds colours."""
+    positions = sampler.position_axes
+    return next(axis for axis in range(1, len(sampler.input.shape)) if axis not in positions)
+
+
+def by_pixel(sampler: Autoregressive, drawn: Tensor) -> Tensor:
+    """Return `(pixels, batch, colours, …)` of what is `(positions, batch, …)` as it is drawn."""
+    order = sampler.channel_order or (0,)
+    drawn = drawn.reshape(-1, len(order), *drawn.shape[1:])
+    return drawn[:, [order.index(colour) for colour in range(len(order))]].movedim(1, 2)
+
+
+def as_drawn(sampler: Autoregressive, pixels: Tensor) -> Tensor:
+    """Return `(positions, batch, …)` of what is `(pixels, batch, colours, …)`."""
+    return pixels[:, :, list(sampler.channel_order or (0,))].movedim(2, 1).flatten(0, 1)
 
 
 def embedded(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
@@ -130,6 +150,8 @@ def network_input(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tens
     if sampler.predicts == "next":
         first = torch.full_like(levels[:1], sampler.start)
         levels = torch.cat([first, levels[:-1]])
+    if sampler.channel_order is not None:
+        levels = by_pixel(sampler, levels)
     sizes = [like.shape[axis] for axis in axes]
     columns = like.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1)
     values = [embedded(sampler, level, columns[0]) for level in levels]
@@ -160,6 +182,10 @@ def exact_samples(
     for _ in range(len(noise) + 1):
         logits = network(network_input(sampler, levels, like), *context)
         logits = logits.flatten(1, -2).movedim(1, 0)
+        if sampler.channel_order is not None:
+            logits = as_drawn(
+                sampler, logits.reshape(*logits.shape[:-1], sampler.colours, sampler.levels)
+            )
         found = choose(sampler, logits, noise, [*prefix, *controls])
         if _same(found, levels):
             break
@@ -195,6 +221,8 @@ def laid_out(sampler: Autoregressive, levels: Tensor) -> Tensor:
     sizes = [shape[axis] for axis in axes] if sampler.order == "raster" else [levels.shape[0]]
     if not sampler.like_input:
         return levels.T.reshape(levels.shape[1], *sizes).contiguous()
+    if sampler.channel_order is not None:
+        levels = by_pixel(sampler, levels)
     others = [shape[axis] for axis in range(1, len(shape)) if axis not in axes]
     by_position = levels.reshape(*sizes, levels.shape[1], *others)
     return by_position.movedim(tuple(range(len(axes))), axes).contiguous()
@@ -206,5 +234,7 @@ def by_position(sampler: Autoregressive, levels: Tensor) -> Tensor:
         return levels.flatten(1).T
     axes = sampler.position_axes
     columns = levels.movedim(axes, tuple(range(len(axes)))).flatten(0, len(axes) - 1)
+    if sampler.channel_order is not None:
+        return as_drawn(sampler, columns.reshape(*columns.shape[:2], sampler.colours))
     last = (sampler.numbers,) if sampler.head else ()
     return columns.reshape(*columns.shape[:2], *last)

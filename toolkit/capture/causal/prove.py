@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.derive import Derived, contexts, resized
-from toolkit.capture.causal.network import Network, any_samples, network_input
+from toolkit.capture.causal.network import Network, any_samples, as_drawn, network_input
 from toolkit.capture.causal.raster import DerivedRows
 from toolkit.capture.causal.wave_derive import DerivedWave
 from toolkit.capture.oracle import in_double
@@ -86,7 +87,7 @@ def doubled(model: nn.Module, sampler: Autoregressive) -> Network:
 def random_input(sampler: Autoregressive) -> Tensor:
     """Return the float64 input of random categories, or numbers."""
     like = _double(resized(sampler.input, BATCH))
-    positions = 1
+    positions = sampler.colours
     for axis in sampler.position_axes:
         positions *= like.shape[axis]
     return network_input(sampler, any_samples(sampler, positions, BATCH), like)
@@ -100,15 +101,22 @@ def check_causality(
     Raises:
         ExportError: An earlier position moved, or the logits speak of another position.
     """
-    base = _by_position(network(x, *context))
+
+    def logits(given: Tensor) -> Tensor:
+        found = _by_position(network(given, *context))
+        if sampler.channel_order is None:
+            return found
+        colours = found.reshape(*found.shape[:-1], sampler.colours, sampler.levels)
+        return as_drawn(sampler, colours.movedim(1, 0)).movedim(0, 1)
+
+    base = logits(x)
     scale = TOLERANCE * max(1.0, float(base.abs().max()))
     other = random_other(sampler, x)
-    axes = sampler.position_axes
     count = base.shape[1]
     chosen = torch.linspace(0, count - 1, min(POSITIONS, count)).long()
     own = False
     for position in sorted(set(chosen.tolist())):
-        moved = (_by_position(network(_at(x, other, axes, position), *context)) - base).abs()
+        moved = (logits(_at(sampler, x, other, position)) - base).abs()
         moved = moved.amax((0, 2)) > scale
         earlier = moved[:position].nonzero().flatten()
         if len(earlier):
@@ -221,14 +229,18 @@ def random_other(sampler: Autoregressive, x: Tensor) -> Tensor:
     return (x + 1) % sampler.levels
 
 
-def _at(x: Tensor, other: Tensor, axes: tuple[int, ...], position: int) -> Tensor:
+def _at(sampler: Autoregressive, x: Tensor, other: Tensor, position: int) -> Tensor:
     """Return `x` with the other's values at one position."""
-    sizes = [x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)]
-    count = 1
-    for size in sizes:
-        count *= size
-    here = (torch.arange(count) == position).reshape(sizes)
-    return torch.where(here, other, x)
+    axes = sampler.position_axes
+    pixel, rank = divmod(position, sampler.colours)
+    sizes = [x.shape[axis] for axis in axes]
+    here = (torch.arange(math.prod(sizes)) == pixel).reshape(sizes)
+    columns, others = (value.movedim(axes, tuple(range(len(axes)))) for value in (x, other))
+    here = here.reshape(*sizes, *[1] * (columns.ndim - len(axes)))
+    if sampler.channel_order is not None:
+        colours = torch.arange(sampler.colours) == sampler.channel_order[rank]
+        here = here & colours.reshape(-1, *[1] * (columns.ndim - len(axes) - 2))
+    return torch.where(here, others, columns).movedim(tuple(range(len(axes))), axes)
 
 
 def _by_position(logits: Tensor) -> Tensor:
