@@ -185,6 +185,12 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
             where=f"order {sampler.order!r}, predicts {sampler.predicts!r}",
             next_step="scan lays out sequences, rows and wavefront pictures",
         )
+    if not sampler.input.dtype.startswith(("float", "bfloat")):
+        raise ExportError(
+            "sums are of numbers, and the network reads categories",
+            where=f"input {sampler.input.name!r}, {sampler.input.dtype}",
+            next_step="scan lays out sequences of categories",
+        )
     layouts = triangular(model, sampler)
     prove_steps(model, sampler, layouts)
     dtype = precision_of(model)

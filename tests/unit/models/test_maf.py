@@ -66,6 +66,15 @@ def test_two_transforms_let_every_feature_reach_every_other():
         assert (jacobian.abs().amax(0) > 0).all()
 
 
+def test_graphs_of_wide_networks_solve_and_others_repeat_passes():
+    with torch.device("meta"):
+        wide = MAF(features=8, hidden=256), IAF(features=8, hidden=256)
+        narrow = MAF(features=26, hidden=64)
+    solved = [{e.name for e in model.entries() if e.reference is not None} for model in wide]
+    assert solved == [{"inverse", "sample"}, {"log_prob"}]
+    assert not any(entry.reference for entry in narrow.entries())
+
+
 def test_too_few_hidden_units_are_refused():
     with pytest.raises(UsageError, match="hidden"):
         MAF(features=26, hidden=16)

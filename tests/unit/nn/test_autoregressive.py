@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 from toolkit.nn.autoregressive import Inverted, MaskedAffine
 
@@ -42,6 +43,27 @@ def test_the_inverse_is_right_feature_by_feature(reverse):
         right = (made.inverse(y)[0] - x).abs().amax(0) < 1e-9
         order = range(5)[::-1] if reverse else range(5)
         assert [bool(right[feature]) for feature in order] == [True] * count + [False] * (5 - count)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_captured_graph_solves_in_one_scan_what_passes_settle_at(reverse):
+    module = Inverted(transform(reverse=reverse)).double()
+    y = torch.randn(6, 5, dtype=torch.float64)
+    program = torch.export.export(module, (y,), dynamic_shapes=({0: Dim("batch")},))
+    assert [str(node.target) for node in program.graph.nodes].count("scan") == 1
+    for given in (y, torch.randn(3, 5, dtype=torch.float64)):
+        for found, expected in zip(program.module()(given), module(given), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_a_changed_weight_shows_in_what_is_solved():
+    made, y = transform().double(), torch.randn(64, 5, dtype=torch.float64)
+    expected = made.inverse(y)[0]
+    torch.testing.assert_close(made.solve(y)[0], expected)
+    made.network[2].weight[made.network[2].mask > 0] *= 1.001
+    assert (made.solve(y)[0] - expected).abs().max() > 1e-6
 
 
 def test_far_inputs_stay_finite():
