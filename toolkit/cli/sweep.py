@@ -61,7 +61,7 @@ def _following(target: str) -> Watch:
 
     def ended(step: Step) -> None:
         took = "unchanged" if step.current else f"{step.seconds:.1f} s"
-        line = f"{target:<16}{step.stage:<10}{step.outcome.status:<9}{took}"
+        line = f"{target:<24}{step.stage:<10}{step.outcome.status:<9}{took}"
         print(line, file=sys.stderr, flush=True)
 
     return Watch() if os.environ.get("TOOLKIT_QUIET") else Watch(ended=ended)

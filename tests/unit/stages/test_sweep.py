@@ -23,16 +23,18 @@ def finished(tmp_path) -> RunFolder:
     entries = {"log_prob": {}, "sample": {}}
     record(folder, "export", {"entries": entries, "failed": {"inverse": "no lowering"}})
     slower = {"kept": False, "ratio": 0.8, "reason": "slower than fp32: 0.8x"}
+    unsigned = {"kept": False, "ratio": None, "reason": "its activations are uint8"}
     variants = {
         "fp32": {"file": "a", "kept": {"onnxruntime": KEPT}},
         "fp16": {"file": "b", "kept": {"onnxruntime": slower, "tensorrt": KEPT}},
+        "int8": {"file": "c", "kept": {"onnxruntime": KEPT, "tensorrt": unsigned}},
     }
     record(
         folder,
         "optimize",
         {
             "entries": {
-                "log_prob": {"variants": variants, "skipped": {"int8": "nothing to quantise"}},
+                "log_prob": {"variants": variants, "skipped": {"mixed": "no large product"}},
                 "sample": {"variants": {"fp32": variants["fp32"]}, "skipped": {}},
             }
         },
@@ -50,7 +52,8 @@ def test_rows_say_what_became_of_every_variant(finished):
         "exported": Cell("ok"),
         "fp32": Cell("ok"),
         "fp16": Cell(KEPT_OUT, "onnxruntime: slower than fp32: 0.8x"),
-        "int8": Cell(KEPT_OUT, "nothing to quantise"),
+        "int8": Cell("ok", "tensorrt: its activations are uint8"),
+        "mixed": Cell(KEPT_OUT, "no large product"),
     }
     assert found["inverse"] == {"exported": Cell("failed", "no lowering")}
 
