@@ -20,6 +20,17 @@ from toolkit.core.quiet import quietly
 
 Function = Callable[..., Any]
 
+aten = torch.ops.aten
+# They read the shape of a tensor alone.
+BLANKS = (
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -135,6 +146,9 @@ def _fold(graph: fx.Graph, bound: Mapping[str, Any]) -> Program:
                 inputs.append(node)
             elif node.op == "output" or node not in needed:
                 continue
+            elif node.target in BLANKS:
+                given = node.all_input_nodes
+                const[node] = call(node, {n: const[n] if n in const else blank(n) for n in given})
             elif all(item in const for item in node.all_input_nodes):
                 const[node] = call(node, const)
             else:
@@ -157,10 +171,11 @@ def evaluate(program: Program, given: Mapping[fx.Node, Any]) -> Callable[[fx.Nod
         pending = [node]
         while pending:
             top = pending[-1]
-            missing = [item for item in top.all_input_nodes if item not in memo]
-            if top in memo or not missing:
+            known = top in memo
+            missing = [] if known else [item for item in top.all_input_nodes if item not in memo]
+            if not missing:
                 pending.pop()
-            if top not in memo and not missing:
+            if not known and not missing:
                 memo[top] = call(top, memo)
             pending += missing
         return memo[node]
