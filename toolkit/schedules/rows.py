@@ -15,6 +15,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._pixel import pixel_step, with_step
 from toolkit.schedules._step import precision_of
 
 
@@ -119,4 +120,5 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
     derived = derive_rows(model, sampler)
     prove_rows(model, sampler, derived)
     dtype = precision_of(model)
-    return Scheduled(RowSampler(derived, sampler, dtype))
+    step = pixel_step(model, sampler) if sampler.predicts == "this" else None
+    return with_step(RowSampler(derived, sampler, dtype), step)

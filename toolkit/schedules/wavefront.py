@@ -15,6 +15,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._pixel import pixel_step, with_step
 from toolkit.schedules._step import precision_of
 
 # The estimate is as rough as that.
@@ -125,4 +126,5 @@ def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
             next_step="rows lays out such pictures",
         )
     prove_wave(model, sampler, derived)
-    return Scheduled(WaveSampler(derived, sampler, precision_of(model)))
+    generate = WaveSampler(derived, sampler, precision_of(model))
+    return with_step(generate, pixel_step(model, sampler))

@@ -41,7 +41,12 @@ def test_a_part_of_a_sampler_is_an_entry_and_its_name_stands_for_all(pixelcnn: n
         return [entry.name for entry in entries_of(pixelcnn, recipe)]
 
     assert names('["sample.logits"]') == ["sample.logits"]
-    assert names('["sample", "log_prob"]') == ["log_prob", "sample.generate", "sample.logits"]
+    assert names('["sample", "log_prob"]') == [
+        "log_prob",
+        "sample.generate",
+        "sample.step",
+        "sample.logits",
+    ]
 
 
 def test_colours_that_a_picture_has_not_are_refused(pixelcnn: nn.Module) -> None:
