@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEVELS = 256
+# Deviations of the weights of a MADE's three layers.
+MADE_SCALES = (0.18, 0.06, 0.03)
 
 
 class MaskedConv2d(nn.Conv2d):
@@ -161,12 +163,14 @@ class MADE(nn.Module):
         self.features = features
         order = torch.arange(1, features + 1)
         degrees = torch.arange(hidden) % (features - 1) + 1
+        masks = (
+            degrees[:, None] >= order,
+            degrees[:, None] >= degrees,
+            order.repeat(2)[:, None] > degrees,
+        )
         self.layers = nn.ParameterList(
-            [
-                0.18 * torch.randn(hidden, features) * (degrees[:, None] >= order),
-                0.06 * torch.randn(hidden, hidden) * (degrees[:, None] >= degrees),
-                0.03 * torch.randn(2 * features, hidden) * (order.repeat(2)[:, None] > degrees),
-            ]
+            scale * torch.randn(mask.shape) * mask
+            for scale, mask in zip(MADE_SCALES, masks, strict=True)
         )
         self.biases = nn.ParameterList(
             0.1 * torch.randn(size) for size in (hidden, hidden, 2 * features)

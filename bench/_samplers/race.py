@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from _samplers import floor, graphs
 from _samplers.check import confirm, same
+from _samplers.networks import MADE_SCALES
 from _samplers.subjects import Declared, Subject, sampler_of
 from toolkit.capture.causal.network import embedded, input_like
 from toolkit.core.clock import Slot, take_slot, time_call, warm_up
@@ -30,7 +31,7 @@ SLOT_SECONDS = 0.12
 PART_SECONDS = 0.15
 GROWTH_CALLS = 5
 SCALED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-LAST_FACTOR, FLOW_FACTOR = 4.0, 2.4
+LAST_FACTOR = 4.0
 
 Calls = dict[str, Callable[[], object]]
 Row = dict[str, Any]
@@ -83,14 +84,18 @@ def _network(subject: Subject, size: int) -> nn.Module:
 def _twin(make: Callable[[int], nn.Module], size: int) -> nn.Module:
     """Return the toolkit's model with weights of the network's scale.
 
-    A flow's inverse ends when a sweep changes nothing, which takes fewer the smaller they are.
+    A fresh flow is the identity, and its inverse ends when a sweep changes nothing: after one.
     """
     with seeded(0):
         twin = make(size).eval().requires_grad_(requires_grad=False)
-    layers = [part for part in twin.modules() if isinstance(part, SCALED)]
-    flow = getattr(twin, "family", "") == "flow"
-    for layer in layers if flow else layers[-1:]:
-        layer.weight.mul_(FLOW_FACTOR if flow else LAST_FACTOR)
+        layers = [part for part in twin.modules() if isinstance(part, SCALED)]
+        if getattr(twin, "family", "") != "flow":
+            for layer in layers[-1:]:
+                layer.weight.mul_(LAST_FACTOR)
+            return twin
+        for number, layer in enumerate(layers):
+            scale = MADE_SCALES[number % len(MADE_SCALES)]
+            layer.weight.copy_(scale * torch.randn_like(layer.weight))
     return twin
 
 

@@ -116,12 +116,8 @@ class Subject:
 
 def sampler_of(model: nn.Module) -> Declared:
     """Return what a model of the toolkit declares as its sampler."""
-    entries = declared_entries(model)
-    wanted = ("sample", "generate") if any(e.name == "generate" for e in entries) else ("sample",)
-    found = {entry.name: entry for entry in entries}
-    if "inverse" in found:
-        return found["inverse"]
-    return next(found[name] for name in reversed(wanted) if name in found)
+    found = {entry.name: entry for entry in declared_entries(model)}
+    return next(found[name] for name in ("inverse", "sample", "generate") if name in found)
 
 
 def _pixels(_: nn.Module, height: int) -> Autoregressive:
