@@ -28,8 +28,9 @@ def sampler(model: Any) -> Autoregressive:
 
 
 def test_a_sampler_becomes_an_entry_whose_input_is_noise(pixelcnn: nn.Module) -> None:
-    generate, logits = plain_entries(pixelcnn, [sampler(pixelcnn)])
-    assert [generate.name, logits.name] == ["sample.generate", "sample.logits"]
+    generate, step, logits = plain_entries(pixelcnn, [sampler(pixelcnn)])
+    names = [generate.name, step.name, logits.name]
+    assert names == ["sample.generate", "sample.step", "sample.logits"]
     assert [item.kind for item in generate.inputs] == ["noise"]
     assert [item.kind for item in logits.inputs] == ["data"]
     assert generate.call.layout == "wavefront"
