@@ -114,7 +114,7 @@ def _twice(node: ir.Node, places: Array) -> bool:
 def _one_part(node: ir.Node, places: Array) -> bool:
     """Take from one input of a Concat what lies within it."""
     inner, axis = producer(node.inputs[0], "Concat"), _axis(node)
-    if inner is None or integer(inner, "axis", 0) % len(node.inputs[0].shape) != axis:
+    if inner is None or _axis(inner) != axis:
         return False
     start = 0
     for part in inner.inputs:
@@ -138,9 +138,9 @@ def _gather(node: ir.Node, data: ir.Value | None, places: Array, axis: int) -> N
 
 
 def _axis(node: ir.Node) -> int:
-    """Return a Gather's axis, counted from the first; the one it says where the rank is unknown."""
-    axis, shape = integer(node, "axis", 0), node.inputs[0].shape
-    return axis if shape is None else axis % len(shape)
+    """Return the axis along which a node works, counted from the first where the rank is known."""
+    axis, data = integer(node, "axis", 0), node.inputs[0]
+    return axis if data is None or data.shape is None else axis % len(data.shape)
 
 
 def _size(value: ir.Value | None, axis: int) -> int | None:

@@ -261,7 +261,7 @@ def _fits(node: ir.Node, rank: int) -> bool:
     """Return whether an operator takes each element by itself, or goes along one axis."""
     if not is_op(node, *UNARY, *BROADCAST, *ALONG):
         return False
-    if is_op(node, "Gather") and (_rank(node.inputs[1]) != 1 or constant(node.inputs[1]) is None):
+    if is_op(node, "Gather") and getattr(constant(node.inputs[1]), "ndim", None) != 1:
         return False
     operands = _operands(node)
     ranks = {_rank(value) for value in operands if constant(value) is None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,9 @@ MEASURES = False
 
 FILE = "exported.onnx"
 NEIGHBOURS = 3
+FEWEST = 16
+# About a thousand pictures of 64 × 64 in one channel.
+MOST_ELEMENTS = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +279,15 @@ class _Judge:
         return [case for _, check in registry.checks.items() for case in check.prepare(source)]
 
     def _samples(self, signature: Signature) -> int:
-        """Return how many samples a case holds; a sampler makes one decision per position."""
-        first = signature.inputs[0]
-        if self.entry.reference is None or first.kind != "noise":
-            return self.recipe.verify.samples
-        positions = self.entry.inputs[0].shape[0]
-        return max(16, self.recipe.verify.samples // positions)
+        """Return how many samples a case holds.
+
+        A sampler makes one decision per position, and large pictures would take hours.
+        """
+        wanted, first = self.recipe.verify.samples, signature.inputs[0]
+        if self.entry.reference is not None and first.kind == "noise":
+            wanted = max(FEWEST, wanted // self.entry.inputs[0].shape[0])
+        largest = max(math.prod(item.batched(1)) for item in self.entry.inputs)
+        return min(wanted, max(FEWEST, MOST_ELEMENTS // largest))
 
 
 def export(
