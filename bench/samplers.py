@@ -3,7 +3,7 @@
     python bench/samplers.py [MODEL …] [--rounds N]     measure; all models without a name
     python bench/samplers.py --report                   print what is saved
 
-Models at the sizes of issue 4: pixelcnn, gated, wavenet, gpt, lstm, nade, maf; and digits, the
+Models at common published sizes: pixelcnn, gated, wavenet, gpt, lstm, nade, maf; and digits, the
 recipe's PixelCNN. Each is an ordinary PyTorch network, exported by `toolkit.Autoregressive` (MAF's
 inverse as an entry) as one graph `generate` and, where its layout has one, as `step`. In one
 process on one thread, in rounds of random order, at batch 1 and 16, they run beside

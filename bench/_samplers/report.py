@@ -138,7 +138,7 @@ def draw(models: Mapping[str, Row], path: Path) -> None:
 
 
 def _wanted(target: Target | None, key: str, index: int) -> float:
-    """Return the issue's number for a ratio, 0 where it names none."""
+    """Return the target of a ratio, 0 where there is none."""
     if target is None:
         return 0
     wanted = {

@@ -9,7 +9,7 @@ from toolkit.capture.causal.derive import contexts, resized
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.network import any_samples, network_input
 from toolkit.capture.causal.prove import prove_wave
-from toolkit.capture.causal.wave_derive import DerivedWave, derive_wave
+from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._step import BATCH, STEPS, precision_of

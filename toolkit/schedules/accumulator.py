@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from toolkit.capture.causal.choice import choose, split
 from toolkit.capture.causal.derive import resized
 from toolkit.capture.causal.network import embedded, laid_out, network_input
-from toolkit.capture.causal.triangular import TriangularStep, triangular
-from toolkit.capture.causal.triangular_layout import Layout
-from toolkit.capture.causal.triangular_prove import prove_steps
+from toolkit.capture.causal.triangular.layout import Layout
+from toolkit.capture.causal.triangular.network import TriangularStep, triangular
+from toolkit.capture.causal.triangular.prove import prove_steps
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import prove_wave
-from toolkit.capture.causal.wave_derive import DerivedWave, derive_wave
+from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled

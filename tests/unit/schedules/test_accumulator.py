@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.causal.choice import controlled
 from toolkit.capture.causal.lane import Refusal
-from toolkit.capture.causal.triangular import triangular
-from toolkit.capture.causal.triangular_prove import prove_steps
+from toolkit.capture.causal.triangular.network import triangular
+from toolkit.capture.causal.triangular.prove import prove_steps
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.models.fvsbn import FVSBN

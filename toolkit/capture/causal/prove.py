@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.derive import Derived, contexts, resized
 from toolkit.capture.causal.network import Network, any_samples, as_drawn, network_input
 from toolkit.capture.causal.raster import DerivedRows
-from toolkit.capture.causal.wave_derive import DerivedWave
+from toolkit.capture.causal.wave.derive import DerivedWave
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError

@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.prove import prove_wave
-from toolkit.capture.causal.wave import Place, Rect, Wave
-from toolkit.capture.causal.wave_derive import derive_wave
+from toolkit.capture.causal.wave.derive import derive_wave
+from toolkit.capture.causal.wave.geometry import Place, Rect, Wave
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.nn.masked import MaskedConv2d

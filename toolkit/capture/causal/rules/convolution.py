@@ -58,7 +58,7 @@ def conv(
     w, b = walk.const(node, weight), walk.const(node, bias)
     spatial = w.ndim - 2
     strides, steps = (list(v) * (spatial // len(v)) for v in (stride, dilation))
-    pads = _pads(padding, steps, w.shape[2:])
+    pads = pads_of(padding, steps, w.shape[2:])
     if x.axis != 2 or strides[0] != 1 or (len(rest) == 3 and rest[0]):
         raise Refusal(
             node, "strided or transposed along time, or time is not the first spatial axis"
@@ -96,9 +96,10 @@ def _live(weight: Tensor) -> list[int]:
     return [k for k in range(weight.shape[2]) if bool(weight[:, :, k].any())] or [0]
 
 
-def _pads(
+def pads_of(
     padding: Sequence[int] | str, dilation: Sequence[int], kernel: Sequence[int]
 ) -> list[tuple[int, int]]:
+    """Return how many zeros a convolution puts before and behind each of its axes."""
     if isinstance(padding, str):
         whole = padding == "same"
         totals = [d * (k - 1) * whole for d, k in zip(dilation, kernel, strict=True)]

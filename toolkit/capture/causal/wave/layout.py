@@ -12,8 +12,8 @@ from torch import Tensor
 
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.program import evaluate
-from toolkit.capture.causal.wave import Place, Rect, Tap, Wave
-from toolkit.capture.causal.wave_field import Plane, Request, Stream, dtype
+from toolkit.capture.causal.wave.field import Plane, Request, Stream, dtype
+from toolkit.capture.causal.wave.geometry import Place, Rect, Tap, Wave
 
 # How many weights are read in the time that an operator takes to start.
 WEIGHTS = 1500

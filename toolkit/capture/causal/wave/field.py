@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.lane import Known, Poison, Refusal
 from toolkit.capture.causal.program import Program, dtype_of, shape_of
-from toolkit.capture.causal.wave import Rect, Tap
+from toolkit.capture.causal.wave.geometry import Rect, Tap
 
 HERE = (0, 0)
 

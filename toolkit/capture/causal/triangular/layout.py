@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.lane import Refusal
-from toolkit.capture.causal.triangular_values import (
+from toolkit.capture.causal.triangular.values import (
     NEVER,
     Atoms,
     Floats,

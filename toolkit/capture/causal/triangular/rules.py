@@ -20,7 +20,7 @@ from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.program import shape_of
 from toolkit.capture.causal.rules.layout import VIEWS
 from toolkit.capture.causal.rules.pointwise import POINTWISE, overload
-from toolkit.capture.causal.triangular_values import (
+from toolkit.capture.causal.triangular.values import (
     Atoms,
     Floats,
     Function,

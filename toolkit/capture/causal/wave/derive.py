@@ -14,10 +14,10 @@ from toolkit.capture.causal.colours import draw_pixel, pixel_choices
 from toolkit.capture.causal.derive import resized
 from toolkit.capture.causal.network import Network
 from toolkit.capture.causal.program import blank, capture, double_by_default
-from toolkit.capture.causal.wave import Place, Wave
-from toolkit.capture.causal.wave_field import Plane
-from toolkit.capture.causal.wave_layout import Layout, Logits
-from toolkit.capture.causal.wave_rules import rules
+from toolkit.capture.causal.wave.field import Plane
+from toolkit.capture.causal.wave.geometry import Place, Wave
+from toolkit.capture.causal.wave.layout import Layout, Logits
+from toolkit.capture.causal.wave.rules import rules
 from toolkit.core.entry import Autoregressive
 
 Made = tuple[Callable[..., Any], Sequence[Tensor]]

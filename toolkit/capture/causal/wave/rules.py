@@ -15,11 +15,11 @@ from torch.utils import _pytree as pytree
 
 from toolkit.capture.causal.lane import Known, Refusal, drop
 from toolkit.capture.causal.program import dtype_of, shape_of
-from toolkit.capture.causal.rules.convolution import _pads
+from toolkit.capture.causal.rules.convolution import pads_of
 from toolkit.capture.causal.rules.layout import VIEWS
 from toolkit.capture.causal.rules.pointwise import POINTWISE, overload
-from toolkit.capture.causal.wave import Tap
-from toolkit.capture.causal.wave_field import Field, Now, Parts, Plane, Stream, moved
+from toolkit.capture.causal.wave.field import Field, Now, Parts, Plane, Stream, moved
+from toolkit.capture.causal.wave.geometry import Tap
 
 aten = torch.ops.aten
 
@@ -43,7 +43,7 @@ def conv(
     if w.ndim != 4 or x.axes != (2, 3) or set(stride) != {1} or transposed or groups != 1:
         raise Refusal(node, "strided, transposed, grouped, or not over the two axes of pixels")
     steps = list(dilation) * (2 // len(dilation))
-    (top, _), (left, _) = _pads(padding, steps, w.shape[2:])
+    (top, _), (left, _) = pads_of(padding, steps, w.shape[2:])
     live = w.abs().sum((0, 1)).nonzero().tolist() or [[0, 0]]
     weights: dict[Tap, Tensor] = {}
     for row, column in live:

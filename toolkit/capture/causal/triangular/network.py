@@ -20,9 +20,9 @@ from torch import Tensor, fx, nn
 from toolkit.capture.causal.derive import resized
 from toolkit.capture.causal.network import Network
 from toolkit.capture.causal.program import Program, capture, double_by_default, shape_of
-from toolkit.capture.causal.triangular_layout import Layout, Place, Port, lay_out
-from toolkit.capture.causal.triangular_rules import Rules
-from toolkit.capture.causal.triangular_values import Atoms, Ints, Sums, Value
+from toolkit.capture.causal.triangular.layout import Layout, Place, Port, lay_out
+from toolkit.capture.causal.triangular.rules import Rules
+from toolkit.capture.causal.triangular.values import Atoms, Ints, Sums, Value
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.capture.causal.prove import TOLERANCE, check_causality, doubled, random_input
-from toolkit.capture.causal.triangular import TriangularStep
-from toolkit.capture.causal.triangular_layout import Layout
+from toolkit.capture.causal.triangular.layout import Layout
+from toolkit.capture.causal.triangular.network import TriangularStep
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
