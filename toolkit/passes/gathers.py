@@ -15,6 +15,7 @@ from toolkit.passes._graph import (
     constant,
     drop,
     integer,
+    ints,
     is_op,
     new_constant,
     new_node,
@@ -30,10 +31,27 @@ def follow(graph: ir.Graph, node: ir.Node) -> bool:
     del graph
     if is_op(node, "ScatterND"):
         return _assembled(node)
+    if is_op(node, "Transpose"):
+        return _turned_back(node)
     places = _places(node)
     if places is None:
         return False
     return _in_order(node, places) or _twice(node, places) or _one_part(node, places)
+
+
+def _turned_back(node: ir.Node) -> bool:
+    """Drop a Transpose that undoes another."""
+    inner = producer(node.inputs[0], "Transpose")
+    source = inner.inputs[0] if inner is not None else None
+    if inner is None or source is None or not (node.attributes and inner.attributes):
+        return False
+    order = ints(inner, "perm", ())
+    back = [order[axis] for axis in ints(node, "perm", ())]
+    if back != sorted(back) or not stands_for(source, node.outputs[0], node):
+        return False
+    replace(node.outputs[0], source)
+    drop(node)
+    return True
 
 
 def _assembled(last: ir.Node) -> bool:

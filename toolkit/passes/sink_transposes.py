@@ -66,7 +66,6 @@ BROADCAST = (
     "Sub",
     "Where",
 )
-ALONG = ("Concat", "Gather", "Split")
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze")
 Order = list[int]
 Sizes = list[int | str | None]
@@ -259,9 +258,7 @@ def _connected(graph: ir.Graph, first: ir.Node) -> list[ir.Node]:
 
 def _fits(node: ir.Node, rank: int) -> bool:
     """Return whether an operator takes each element by itself, or goes along one axis."""
-    if not is_op(node, *UNARY, *BROADCAST, *ALONG):
-        return False
-    if is_op(node, "Gather") and getattr(constant(node.inputs[1]), "ndim", None) != 1:
+    if not is_op(node, *UNARY, *BROADCAST, "Concat", "Split"):
         return False
     operands = _operands(node)
     ranks = {_rank(value) for value in operands if constant(value) is None}
@@ -332,7 +329,7 @@ def _turn(region: Region) -> None:
         for place, value in enumerate(node.inputs):
             if value in turned:
                 node.replace_input_with(place, turned[value])
-        if is_op(node, *ALONG):
+        if is_op(node, "Concat", "Split"):
             axis = region.order[integer(node, "axis", 0)]
             node.attributes["axis"] = ir.AttrInt64("axis", axis)
         for value in node.outputs:
