@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.capture.module import as_tuple, reference_module
 from toolkit.capture.replace import Solvers
@@ -96,6 +98,15 @@ class Oracle:
         module = reference_module(self.model, entry)
         with self._solving(entry):
             return _detached(module(*(tensor.clone() for tensor in tensors)))
+
+    @cached_property
+    def operations(self) -> float:
+        """Floating-point operations of one sample's matrix products and convolutions, in eager."""
+        first = self.entry.inputs[0]
+        with FlopCounterMode(display=False) as counter:
+            self.eager(self.entry, [item.value for item in self.entry.inputs])
+        rows = first.shape[first.batch_axis] if first.shape else 1
+        return float(counter.get_total_flops()) / max(1, rows)
 
     def answer(self, check: str, name: str, inputs: Mapping[str, Tensor], **extra: Any) -> Case:
         """Return a case with the inputs and both answers.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from toolkit.core.signature import Signature
 if TYPE_CHECKING:
     from torch import nn
 
+    from toolkit.capture.oracle import Oracle
     from toolkit.core.protocols import Run
 
 AFTER = ("train",)
@@ -68,8 +68,8 @@ MEASURES = False
 FILE = "exported.onnx"
 NEIGHBOURS = 3
 FEWEST = 16
-# About a thousand pictures of 64 × 64 in one channel.
-MOST_ELEMENTS = 2**22
+# Eager takes some ten seconds for as many in float64, and a dozen cases ask it.
+MOST_OPERATIONS = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class _Judge:
             signature=signature,
             model=self.model,
             data=self.data,
-            samples=self._samples(signature),
+            samples=self._samples(signature, oracle),
             seed=self.recipe.seed,
             answer=oracle.answer,
             entries=self.entries,
@@ -278,16 +278,18 @@ class _Judge:
         )
         return [case for _, check in registry.checks.items() for case in check.prepare(source)]
 
-    def _samples(self, signature: Signature) -> int:
+    def _samples(self, signature: Signature, oracle: Oracle) -> int:
         """Return how many samples a case holds.
 
-        A sampler makes one decision per position, and large pictures would take hours.
+        A sampler makes one decision per position; a network that multiplies for seconds a sample
+        would be asked for hours.
         """
-        wanted, first = self.recipe.verify.samples, signature.inputs[0]
-        if self.entry.reference is not None and first.kind == "noise":
-            wanted = max(FEWEST, wanted // self.entry.inputs[0].shape[0])
-        largest = max(math.prod(item.batched(1)) for item in self.entry.inputs)
-        return min(wanted, max(FEWEST, MOST_ELEMENTS // largest))
+        wanted = self.recipe.verify.samples
+        if self.entry.reference is not None and signature.inputs[0].kind == "noise":
+            return max(FEWEST, wanted // self.entry.inputs[0].shape[0])
+        if oracle.operations * wanted <= MOST_OPERATIONS:
+            return wanted
+        return min(wanted, max(FEWEST, int(MOST_OPERATIONS / oracle.operations)))
 
 
 def export(

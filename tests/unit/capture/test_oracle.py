@@ -84,3 +84,7 @@ def test_neighbours_stay_inside_the_domain() -> None:
     given = Entry("f", rooted, [Input("x", x, ("batch", None), low=0.0, high=1.0)], ["y"])
     asked = Oracle(nn.Identity(), given, ["y"], neighbours=3).answer("c", "n", {"x": x})
     assert np.isfinite(asked.eager["y"]).all()
+
+
+def test_operations_are_those_of_one_sample() -> None:
+    assert Oracle(nn.Linear(4, 2).eval(), ENTRY, ["y"]).operations == 2 * 4 * 2

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 import toolkit
+from toolkit.capture.oracle import Oracle
 from toolkit.core.case import load_cases
 from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
 from toolkit.stages import _open
 from toolkit.stages._entries import entries_of
+from toolkit.stages.export import export_entries
 
 FORBIDDEN = {"Det", "Inverse", "Einsum"}
 
@@ -140,6 +142,17 @@ def test_golden_cases_hold_both_answers(finished_run: Callable[[str, str], RunFo
     for case in cases:
         assert case.oracle["x"].dtype == np.float64
         assert case.eager["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("operations", "samples"), [(32.0, 100), (32e9, 16), (2e9, 50)])
+def test_a_case_of_a_heavy_model_holds_fewer_samples(tmp_path, monkeypatch, operations, samples):
+    monkeypatch.setattr(Oracle, "operations", operations)
+    x = toolkit.Input("x", batch(), dims=("batch", None))
+    entry = toolkit.Entry("log_prob", call="log_prob", inputs=[x])
+    recipe = parse_recipe({"name": "heavy", "verify": {"samples": 100}}, where="here")
+    (result,) = export_entries(Affine(), [entry], RunFolder(tmp_path), recipe).values()
+    cases = load_cases(result.path.with_name("golden.safetensors"))
+    assert max(len(case.inputs["x"]) for case in cases if case.check == "parity") == samples
 
 
 def test_the_manifest_says_which_strategy_won(
