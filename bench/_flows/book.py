@@ -17,10 +17,11 @@ from toolkit.stages.export import PACKAGES, SOURCES
 
 # What every peer's result depends on; ours depends on all that an export does.
 SHARED = ("core/entry.py", "checks/_draw.py")
+RAW = ("slot_medians_ns", "calls")
 
 
 class Book:
-    """Rows by the entry's name, and the entries of every flow.
+    """Rows by the entry's name, and the entries of every flow; raw samples in a file beside it.
 
     Arguments:
         path: The file; it need not exist yet.
@@ -28,13 +29,19 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.raw = path.with_name(f"{path.stem}_slots.json")
         saved = json.loads(path.read_text()) if path.exists() else {}
+        self.slots: dict[str, Row] = json.loads(self.raw.read_text()) if self.raw.exists() else {}
         self.rows: dict[str, Row] = saved.get("rows", {})
         self.flows: dict[str, Row] = saved.get("flows", {})
 
     def put(self, row: Row) -> None:
         """Take a row and save."""
-        self.rows[name_of(row)] = row
+        name = name_of(row)
+        self.rows[name] = row
+        for item in row.get("latency", ()):
+            if samples := {key: item.pop(key) for key in RAW if key in item}:
+                self.slots.setdefault(name, {})[str(item["batch"])] = samples
         self.save()
 
     def save(self) -> None:
@@ -46,6 +53,7 @@ class Book:
             "rows": self.rows,
         }
         write_json(self.path, saved)
+        write_json(self.raw, self.slots)
 
     def forget(self, library: str, places: Iterable[Place]) -> None:
         """Drop the rows of a library's entries that no longer exist."""
