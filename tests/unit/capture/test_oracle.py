@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -87,4 +88,6 @@ def test_neighbours_stay_inside_the_domain() -> None:
 
 
 def test_operations_are_those_of_one_sample() -> None:
+    # With zuko loaded, its solvers are looked for, by a call of the model.
+    pytest.importorskip("zuko")
     assert Oracle(nn.Linear(4, 2).eval(), ENTRY, ["y"]).operations == 2 * 4 * 2
