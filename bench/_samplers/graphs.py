@@ -80,7 +80,7 @@ def _export(model: nn.Module, declared: Declared, folder: Path, *, steps: bool) 
     first, *others = plain_entries(model, [declared])
     noise = first.inputs[0].value
 
-    def judge(path: Path, _: Signature) -> str:
+    def judge(path: Path, *_: Signature | bool) -> str:
         session = opened(path)
         name = session.get_inputs()[0].name
         drawn = torch.from_numpy(session.run(None, {name: noise.numpy()})[0])

@@ -42,7 +42,9 @@ STRATEGIES = {
 }
 SMALLEST_EXAMPLE = 2
 
-Judge = Callable[[Path, Signature], str]
+Judge = Callable[[Path, Signature, bool], str]
+"""Says what is wrong with a file of a signature; whether another form is left that it can give way
+to, so that a doubt counts against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def _first_accepted(
         seconds = perf_counter() - start
         signature = signature_of(made.graph, entry, family)
         shorter = shortened(made.graph) if judge else None
-        if shorter and not _write_if_accepted(shorter, path, signature, judge):
+        if shorter and not _write_if_accepted(shorter, path, signature, judge, can_yield=True):
             made, reason = replace(made, graph=shorter), ""
         else:
             reason = _write_if_accepted(made.graph, path, signature, judge)
@@ -210,13 +212,18 @@ def _first_accepted(
 
 
 def _write_if_accepted(
-    graph: ir.Model, path: Path, signature: Signature, judge: Judge | None
+    graph: ir.Model,
+    path: Path,
+    signature: Signature,
+    judge: Judge | None,
+    *,
+    can_yield: bool = False,
 ) -> str:
     """Judge the graph from a scratch file; write it only when nothing is wrong with it."""
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
         candidate = Path(scratch, path.name)
         ir.save(graph, candidate)
-        reason = judge(candidate, signature) if judge else ""
+        reason = judge(candidate, signature, can_yield) if judge else ""
         if not reason:
             write_bytes(path, candidate.read_bytes())
     return reason

@@ -14,6 +14,7 @@ from toolkit.passes._graph import (
     integer,
     is_op,
     new_node,
+    registered,
     remove_unused,
     replace,
 )
@@ -114,9 +115,4 @@ def _beside(stored: ir.Value, array: Array, name: str) -> ir.Value:
     graph = stored.graph
     if not isinstance(graph, ir.Graph):
         raise TypeError(f"{stored.name} is in no graph that could hold a constant")
-    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
+    return registered(graph, array, name)

@@ -116,6 +116,11 @@ def new_constant(node: ir.Node, array: Array, hint: str) -> ir.Value:
     name, suffix = hint, 1
     while name in taken:
         name, suffix = f"{hint}_{suffix}", suffix + 1
+    return registered(graph, array, name)
+
+
+def registered(graph: ir.Graph, array: Array, name: str) -> ir.Value:
+    """Register a constant in a graph, under a name that is free there."""
     tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     shape = ir.Shape(array.shape)
     value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)

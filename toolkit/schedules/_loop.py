@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan_op
+from torch.nn import functional
 
 Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], tuple[Any, Any]]
 
@@ -46,6 +47,21 @@ def scanned(
         stacked.append(results[count:])
     columns = [torch.stack(column) for column in zip(*stacked, strict=True)]
     return carried[: len(states)], columns
+
+
+def by_chunk(value: Tensor, count: Any, size: int, length: int) -> Tensor:
+    """Return the first `count` chunks of a sequence, `(count, size, …)`.
+
+    Arguments:
+        value: The sequence, its first axis of any length up to `length`.
+        count: How many chunks; a number that may follow the sequence's length.
+        size: Positions of a chunk.
+        length: The longest sequence in whole chunks.
+    """
+    missing = length - value.shape[0]
+    padded = functional.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
+    chunks = padded.reshape(length // size, size, *value.shape[1:])
+    return chunks.index_select(0, torch.arange(count))
 
 
 def parts(values: Sequence[Tensor], sizes: Sequence[int]) -> list[Sequence[Tensor]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.derive import Derived, derive
@@ -17,7 +16,7 @@ from toolkit.capture.causal.walk import chunked
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
-from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._loop import by_chunk, parts, scanned
 from toolkit.schedules._step import StepModule, precision_of
 from toolkit.schedules.scan import ScanSampler
 
@@ -60,8 +59,11 @@ class CacheSampler(ScanSampler):
         # Of numbers that are not negative: ONNX divides towards zero, Python downwards.
         count = (length + self.chunk - 1) // self.chunk
         inputs = [
-            self._by_chunk(self.steps, count),
-            *(self._by_chunk(value, count) for value in (noise, *prefix, *tables)),
+            by_chunk(self.steps, count, self.chunk, self.length),
+            *(
+                by_chunk(value, count, self.chunk, self.length)
+                for value in (noise, *prefix, *tables)
+            ),
         ]
         fixed = [*controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(self._chunk, [*newest, *small, *old], inputs, fixed)
@@ -120,13 +122,6 @@ class CacheSampler(ScanSampler):
         """Return an empty cache, its axis of time in chunks."""
         shape = (self.length // self.chunk, self.chunk)
         return state.new_zeros(*state.shape[:axis], *shape, *state.shape[axis + 1 :])
-
-    def _by_chunk(self, value: Tensor, count: int) -> Tensor:
-        """Return the first `count` chunks of a sequence, `(count, chunk, …)`."""
-        missing = self.length - value.shape[0]
-        padded = functional.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
-        shape = (self.length // self.chunk, self.chunk, *value.shape[1:])
-        return padded.reshape(shape).index_select(0, torch.arange(count))
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

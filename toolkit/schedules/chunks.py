@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.hierarchy import DerivedChunks, derive_chunks
@@ -20,7 +19,7 @@ from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._confirm import confirm
-from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._loop import by_chunk, parts, scanned
 from toolkit.schedules._step import StepModule, precision_of
 from toolkit.schedules.scan import ScanSampler
 
@@ -91,7 +90,10 @@ class ChunkSampler(ScanSampler):
         # Of numbers that are not negative: ONNX divides towards zero, Python downwards.
         size = self.levels[0].size
         count = (length + size - 1) // size
-        inputs = [self._by_chunk(item, count) for item in (self.steps, noise, *prefix, *tables)]
+        inputs = [
+            by_chunk(item, count, size, self.length)
+            for item in (self.steps, noise, *prefix, *tables)
+        ]
         weights = [self.get_buffer(name) for name in self.weights]
         fixed = [*controls, *wholes, *weights, *self.draw.constants()]
 
@@ -196,14 +198,6 @@ class ChunkSampler(ScanSampler):
         """Return options, known values, weights of far terms and constants."""
         sizes = [len(controls_of(self.sampler)), self.wholes, len(self.weights)]
         return parts(fixed, sizes)
-
-    def _by_chunk(self, value: Tensor, count: int) -> Tensor:
-        """Return the first `count` chunks of a sequence, `(count, chunk, …)`."""
-        size = self.levels[0].size
-        missing = self.length - value.shape[0]
-        padded = functional.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
-        shape = (self.length // size, size, *value.shape[1:])
-        return padded.reshape(shape).index_select(0, torch.arange(count))
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

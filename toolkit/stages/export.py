@@ -210,7 +210,7 @@ class _Judge:
         self.cases: list[Case] = []
         self.asked_again = False
 
-    def __call__(self, path: Path, signature: Signature) -> str:
+    def __call__(self, path: Path, signature: Signature, can_yield: bool) -> str:  # noqa: FBT001
         from toolkit.stages._open import opened
 
         if not self.cases:
@@ -218,7 +218,7 @@ class _Judge:
         try:
             with opened(path, signature) as run:
                 reason = self._reason(path, signature, run)
-                if reason and not self.asked_again:
+                if reason and not can_yield and not self.asked_again:
                     self.asked_again = True
                     self.cases = self._prepare(signature, neighbours=NEIGHBOURS)
                     reason = self._reason(path, signature, run)
@@ -282,14 +282,14 @@ class _Judge:
         """Return how many samples a case holds.
 
         A sampler makes one decision per position; a network that multiplies for seconds a sample
-        would be asked for hours.
+        would be asked for hours, and is if the recipe says so.
         """
         wanted = self.recipe.verify.samples
         if self.entry.reference is not None and signature.inputs[0].kind == "noise":
             return max(FEWEST, wanted // self.entry.inputs[0].shape[0])
-        if oracle.operations * wanted <= MOST_OPERATIONS:
+        if "samples" in self.recipe.verify.model_fields_set:
             return wanted
-        return min(wanted, max(FEWEST, int(MOST_OPERATIONS / oracle.operations)))
+        return min(wanted, max(FEWEST, int(MOST_OPERATIONS / max(1.0, oracle.operations))))
 
 
 def export(

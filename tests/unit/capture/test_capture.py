@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from toolkit.capture.capture import capture
 from toolkit.capture.dynamo import Form
 from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError, UsageError
+from toolkit.core.signature import Signature
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -173,3 +175,20 @@ def test_no_path_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
 def test_a_wrong_entry_says_what_is_wrong(tmp_path: Path, wrong: Entry, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         capture(nn.Linear(4, 2), wrong, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(("refused", "operator"), [(False, "Sigmoid"), (True, "Exp")])
+def test_a_runtimes_own_operator_gives_way_where_the_judge_doubts_it(
+    tmp_path: Path, refused: bool, operator: str
+) -> None:
+    asked: list[bool] = []
+
+    def judge(path: Path, signature: Signature, can_yield: bool) -> str:
+        asked.append(can_yield)
+        return "parity" if can_yield and refused else ""
+
+    captured = capture(nn.Sigmoid(), entry(), tmp_path / "m.onnx", judge=judge)
+    assert asked == ([True, False] if refused else [True])
+    for graph in (captured.made.graph, ir.load(tmp_path / "m.onnx")):
+        assert operator in {node.op_type for node in graph.graph}
+    assert captured.attempts[0].status == "ok"

@@ -144,12 +144,17 @@ def test_golden_cases_hold_both_answers(finished_run: Callable[[str, str], RunFo
         assert case.eager["x"].dtype == np.float32
 
 
-@pytest.mark.parametrize(("operations", "samples"), [(32.0, 100), (32e9, 16), (2e9, 50)])
-def test_a_case_of_a_heavy_model_holds_fewer_samples(tmp_path, monkeypatch, operations, samples):
+@pytest.mark.parametrize(
+    ("operations", "asked", "samples"),
+    [(32.0, {}, 1024), (32e9, {}, 16), (2e9, {}, 50), (32e9, {"samples": 100}, 100)],
+)
+def test_a_case_of_a_heavy_model_holds_fewer_samples_unless_they_are_asked_for(
+    tmp_path, monkeypatch, operations, asked, samples
+):
     monkeypatch.setattr(Oracle, "operations", operations)
     x = toolkit.Input("x", batch(), dims=("batch", None))
     entry = toolkit.Entry("log_prob", call="log_prob", inputs=[x])
-    recipe = parse_recipe({"name": "heavy", "verify": {"samples": 100}}, where="here")
+    recipe = parse_recipe({"name": "heavy", "verify": asked}, where="here")
     (result,) = export_entries(Affine(), [entry], RunFolder(tmp_path), recipe).values()
     cases = load_cases(result.path.with_name("golden.safetensors"))
     assert max(len(case.inputs["x"]) for case in cases if case.check == "parity") == samples

@@ -43,14 +43,14 @@ def pointwise(walk: Walk, node: fx.Node, *args: Any, **kwargs: Any) -> Lane:
     return walk.apply(node, node.target, args, kwargs)  # type: ignore[arg-type]
 
 
-def same(walk: Walk, node: fx.Node, x: Lane, *_: Any, **__: Any) -> Lane:
-    """Pass the lane on."""
+def same(walk: object, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
+    """Pass the value on, whatever walks over the graph."""
     del walk, node
     return x
 
 
-def dropout(walk: Walk, node: fx.Node, x: Lane, p: float, train: bool) -> Lane:  # noqa: FBT001
-    """Pass the lane on; refuse to drop."""
+def dropout(walk: object, node: fx.Node, x: Any, p: float, train: bool) -> Any:  # noqa: FBT001
+    """Pass the value on; refuse to drop."""
     del walk
     if train and p:
         raise Refusal(node, "dropout in training mode")

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.program import shape_of
 from toolkit.capture.causal.rules.layout import VIEWS
-from toolkit.capture.causal.rules.pointwise import POINTWISE, overload
+from toolkit.capture.causal.rules.pointwise import POINTWISE, dropout, overload, same
 from toolkit.capture.causal.triangular.values import (
     Atoms,
     Floats,
@@ -227,20 +227,6 @@ def divide(rules: Rules, node: fx.Node, one: Any, other: Any) -> Value | None:
 def negate(rules: Rules, node: fx.Node, one: Any) -> Value | None:
     """Change the sign."""
     return scale(rules, node, one, -1.0)
-
-
-def same(rules: Rules, node: fx.Node, x: Any, *_: Any, **__: Any) -> Any:
-    """Pass the value on."""
-    del rules, node
-    return x
-
-
-def dropout(rules: Rules, node: fx.Node, x: Any, p: float, train: bool) -> Any:  # noqa: FBT001
-    """Pass the value on; refuse to drop."""
-    del rules
-    if train and p:
-        raise Refusal(node, "dropout in training mode")
-    return x
 
 
 def linear(rules: Rules, node: fx.Node, x: Any, weight: Any, bias: Any = None) -> Sums:

@@ -17,7 +17,7 @@ from toolkit.capture.causal.lane import Known, Refusal, drop
 from toolkit.capture.causal.program import dtype_of, shape_of
 from toolkit.capture.causal.rules.convolution import pads_of
 from toolkit.capture.causal.rules.layout import VIEWS
-from toolkit.capture.causal.rules.pointwise import POINTWISE, overload
+from toolkit.capture.causal.rules.pointwise import POINTWISE, dropout, overload, same
 from toolkit.capture.causal.wave.field import Field, Now, Parts, Plane, Stream, moved
 from toolkit.capture.causal.wave.geometry import Tap
 
@@ -129,20 +129,6 @@ def pointwise(plane: Plane, node: fx.Node, *args: Any, **kwargs: Any) -> Field:
         raise Refusal(node, "a tensor given by keyword")
     target: Any = node.target
     return plane.apply(node, partial(target, **kwargs), args)
-
-
-def same(plane: Plane, node: fx.Node, x: Field, *_: Any, **__: Any) -> Field:
-    """Pass the field on."""
-    del plane, node
-    return x
-
-
-def dropout(plane: Plane, node: fx.Node, x: Field, p: float, train: bool) -> Field:  # noqa: FBT001
-    """Pass the field on; refuse to drop."""
-    del plane
-    if train and p:
-        raise Refusal(node, "dropout in training mode")
-    return x
 
 
 def cast(plane: Plane, node: fx.Node, x: Field, *_: Any, **__: Any) -> Field:
