@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -204,7 +205,46 @@ def remove_unused(model: ir.Model) -> None:
     from onnx_ir.passes import common
 
     common.RemoveUnusedNodesPass()(model)
-    common.NameFixPass()(model)
+    name_apart(model)
+
+
+def name_apart(model: ir.Model) -> None:
+    """Give every value and node of a model a name of its own."""
+    from onnx_ir.passes import common
+
+    common.NameFixPass(_NewNames(model))(model)
+
+
+class _NewNames:
+    """Gives a name that no value of the model has, so that it takes none that comes later."""
+
+    def __init__(self, model: ir.Model) -> None:
+        bodies = [body for f in model.functions.values() for body in (f, *f.subgraphs())]
+        self._taken = {
+            value.name for graph in (*model.graphs(), *bodies) for value in _values(graph)
+        }
+        self._numbers: Counter[str] = Counter()
+
+    def generate_node_name(self, node: ir.Node) -> str:
+        """Return the node's name, which the pass numbers where it is taken."""
+        return node.name or "node"
+
+    def generate_value_name(self, value: ir.Value) -> str:
+        """Return the value's name with a number that makes it new."""
+        name = base = value.name or "v"
+        while name in self._taken:
+            self._numbers[base] += 1
+            name = f"{base}_{self._numbers[base]}"
+        self._taken.add(name)
+        return name
+
+
+def _values(graph: ir.Graph | ir.Function) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    if isinstance(graph, ir.Graph):
+        yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
 
 
 def structure(model: ir.Model) -> list[tuple[object, ...]]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from toolkit.core.errors import ExportError
-from toolkit.passes._graph import constant, is_op, new_constant
+from toolkit.passes._graph import constant, is_op, name_apart, new_constant
 from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, product_size
 
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -72,7 +72,7 @@ def to_half(model: ir.Model, precision: Precision) -> ir.Model:
         )
     caster.restore_outputs()
     common.RemoveUnusedNodesPass()(copy)
-    common.NameFixPass()(copy)
+    name_apart(copy)
     return copy
 
 

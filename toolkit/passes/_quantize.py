@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from toolkit.core.errors import ExportError
 from toolkit.core.require import require
-from toolkit.passes._graph import is_op
+from toolkit.passes._graph import is_op, name_apart
 from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, product_size
 
 if TYPE_CHECKING:
@@ -76,14 +76,12 @@ def to_int8(model: ir.Model, scheme: Scheme, feeds: Iterable[Arrays], scratch: P
     Raises:
         ExportError: There is nothing to quantise, or the quantiser refuses the graph.
     """
-    from onnx_ir.passes import common
-
     require("onnxruntime", extra="cpu")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     named = model.clone()
-    common.NameFixPass()(named)
+    name_apart(named)
     chosen = _chosen(named, scheme)
     if not chosen:
         raise ExportError(_nothing(model), next_step="leave int8 out of optimize.variants")
