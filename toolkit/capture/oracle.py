@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.capture.module import as_tuple, reference_module
+from toolkit.capture.preserve import preserved
 from toolkit.capture.replace import Solvers
 from toolkit.core.case import Case
 from toolkit.core.entry import Entry
@@ -105,8 +106,11 @@ class Oracle:
         first = self.entry.inputs[0]
         # Looking for solvers calls the model too.
         self._solving(self.entry)
-        with FlopCounterMode(display=False) as counter:
-            self.eager(self.entry, [item.value for item in self.entry.inputs])
+        with preserved(self.model) as model:
+            # The counter follows gradients, and a parameter's view without any would stop it.
+            model.requires_grad_(requires_grad=False)
+            with FlopCounterMode(display=False) as counter:
+                self.eager(self.entry, [item.value for item in self.entry.inputs])
         rows = first.shape[first.batch_axis] if first.shape else 1
         return float(counter.get_total_flops()) / max(1, rows)
 

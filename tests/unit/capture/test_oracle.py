@@ -91,3 +91,19 @@ def test_operations_are_those_of_one_sample() -> None:
     # With zuko loaded, its solvers are looked for, by a call of the model.
     pytest.importorskip("zuko")
     assert Oracle(nn.Linear(4, 2).eval(), ENTRY, ["y"]).operations == 2 * 4 * 2
+
+
+class _FromAStart(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(4))
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :2] + self.layer(self.start.expand(len(x), -1))
+
+
+def test_operations_are_counted_where_a_layer_reads_a_parameter() -> None:
+    model = _FromAStart().eval()
+    assert Oracle(model, ENTRY, ["y"]).operations == 2 * 4 * 2
+    assert all(parameter.requires_grad for parameter in model.parameters())
