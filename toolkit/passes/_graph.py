@@ -219,10 +219,10 @@ class _NewNames:
     """Gives a name that no value of the model has, so that it takes none that comes later."""
 
     def __init__(self, model: ir.Model) -> None:
-        bodies = [body for f in model.functions.values() for body in (f, *f.subgraphs())]
-        self._taken = {
-            value.name for graph in (*model.graphs(), *bodies) for value in _values(graph)
-        }
+        graphs: list[ir.Graph | ir.Function] = [*model.graphs()]
+        for function in model.functions.values():
+            graphs += [function, *function.subgraphs()]
+        self._taken = {value.name for graph in graphs for value in _values(graph)}
         self._numbers: Counter[str] = Counter()
 
     def generate_node_name(self, node: ir.Node) -> str:
