@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.choice import choose, options
 from toolkit.capture.causal.derive import contexts
 from toolkit.capture.causal.network import by_position, input_like, network_input
+from toolkit.capture.causal.program import double_by_default
 from toolkit.capture.causal.prove import TOLERANCE, doubled
 from toolkit.capture.oracle import in_double
 from toolkit.core.entry import Autoregressive
@@ -34,8 +35,9 @@ def confirm(model: nn.Module, sampler: Autoregressive, generate: nn.Module) -> N
     noise = -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
     given = [_double(item.value) for item in options(sampler, length, BATCH)]
     context = [_double(item) for item in contexts(sampler, BATCH)]
-    with in_double(), torch.no_grad():
+    with double_by_default(), torch.no_grad():
         drawn = by_position(sampler, generate(noise, *given, *context))
+    with in_double(), torch.no_grad():
         x = network_input(sampler, drawn, input_like(sampler, noise))
         logits = doubled(model, sampler)(x, *context).movedim(1, 0)
         found = choose(sampler, logits, noise, given)

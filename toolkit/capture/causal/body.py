@@ -103,16 +103,19 @@ class Body(nn.Module):
             values[name] = _repeated(values[name], axis, batch)
         values.update(zip(self.inputs, inputs, strict=True))
 
-        def fill(leaf: Any) -> Any:
-            if isinstance(leaf, Slot):
-                return values[leaf.name]
-            if isinstance(leaf, Affine):
-                return leaf.at(batch)
-            return self.precision.dtype if leaf is torch.float64 else leaf
+        def fill(given: Any) -> Any:
+            # Thousands of steps are run in eager: a general walk of trees takes longer than they.
+            if isinstance(given, Slot):
+                return values[given.name]
+            if isinstance(given, list | tuple):
+                return [fill(item) for item in given]
+            if isinstance(given, Affine):
+                return given.at(batch)
+            return self.precision.dtype if given is torch.float64 else given
 
         for operation in self.operations:
-            args, kwargs = pytree.tree_map(fill, (operation.args, operation.kwargs))
-            values[operation.name] = operation.target(*args, **kwargs)
+            kwargs = {name: fill(given) for name, given in operation.kwargs.items()}
+            values[operation.name] = operation.target(*map(fill, operation.args), **kwargs)
         # In their own memory and plainly laid out, as a loop wants its states.
         plain = torch.contiguous_format
         return tuple(values[name].clone(memory_format=plain) for name in self.outputs)

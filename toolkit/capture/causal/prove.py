@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from toolkit.capture.causal.derive import Derived, contexts, resized
 from toolkit.capture.causal.network import Network, any_samples, as_drawn, network_input
+from toolkit.capture.causal.program import double_by_default
 from toolkit.capture.causal.raster import DerivedRows
 from toolkit.capture.causal.wave.derive import DerivedWave
 from toolkit.capture.oracle import in_double
@@ -66,6 +67,8 @@ def _prove(
         x, context = random_input(sampler), [_double(c) for c in contexts(sampler, BATCH)]
         logits = _by_position(network(x, *context))
         check_causality(network, sampler, x, context)
+    # In float64 by their own weights: watching each of their operators takes longer than they.
+    with double_by_default(), torch.no_grad():
         steps = stepped(x, context)
     error = float((steps - logits).abs().max())
     limit = TOLERANCE * max(1.0, float(logits.abs().max()))
