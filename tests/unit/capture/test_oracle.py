@@ -106,4 +106,19 @@ class _FromAStart(nn.Module):
 def test_operations_are_counted_where_a_layer_reads_a_parameter() -> None:
     model = _FromAStart().eval()
     assert Oracle(model, ENTRY, ["y"]).operations == 2 * 4 * 2
-    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class _Slope(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.requires_grad_(requires_grad=True)
+            (slope,) = torch.autograd.grad(self.layer(x).sum(), x)
+        return slope
+
+
+def test_operations_are_counted_where_a_model_differentiates() -> None:
+    assert Oracle(_Slope().eval(), ENTRY, ["y"]).operations == 2 * 2 * 4 * 2
