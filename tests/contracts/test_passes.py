@@ -306,6 +306,63 @@ COUPLED_ARRAYS: Arrays = {
     "one": np.array(1.0),
 }
 
+MASKED_INVERSE = """
+masked_inverse (float[batch,4] z) => (float[batch,4] x, float[batch] log_det)
+    <float[batch,4,2] first_pairs, float[batch,4,2] pairs> {
+  size = Shape (z)
+  start = Expand (zero, size)
+  first = Gemm <transB = 1> (start, w, b)
+  first_pairs = Reshape (first, pair_dims)
+  first_shift = Gather <axis = 2> (first_pairs, i)
+  first_raw = Gather <axis = 2> (first_pairs, j)
+  first_scale = Sigmoid (first_raw)
+  moved = Sub (z, first_shift)
+  first_x = Mul (moved, first_scale)
+  layer = Gemm <transB = 1> (first_x, w, b)
+  pairs = Reshape (layer, pair_dims)
+  shift = Gather <axis = 2> (pairs, i)
+  raw = Gather <axis = 2> (pairs, j)
+  scale = Sigmoid (raw)
+  moved_again = Sub (z, shift)
+  x = Mul (moved_again, scale)
+  along = Mul (x, row)
+  log_det = ReduceSum <keepdims = 0> (along, last)
+}
+"""
+
+MASKED_INVERSE_ARRAYS: Arrays = {
+    "zero": np.array(0.0),
+    "w": DRAW.normal(size=(8, 4)),
+    "b": DRAW.normal(size=8),
+    "row": DRAW.normal(size=(1, 4)),
+    "pair_dims": np.array([-1, 4, 2]),
+    "last": np.array([1]),
+    "i": np.array(0),
+    "j": np.array(1),
+}
+
+CONTEXT = """
+context (float[batch,4] x, float[batch,3] c) => (float[batch,4] y) {
+  part = Gemm (c, w_context)
+  first = Gemm (x, w, b)
+  first_sum = Add (first, part)
+  first_active = Relu (first_sum)
+  second = Gemm (first_active, w, b)
+  second_sum = Add (part, second)
+  bounded = Tanh (second_sum)
+  clamped = Mul (bounded, half)
+  below = Neg (clamped)
+  y = Exp (below)
+}
+"""
+
+CONTEXT_ARRAYS: Arrays = {
+    "w_context": DRAW.normal(size=(3, 4)),
+    "w": DRAW.normal(size=(4, 4)),
+    "b": DRAW.normal(size=4),
+    "half": np.array(0.5),
+}
+
 GRAPHS: dict[str, tuple[str, Arrays]] = {
     "flow": (FLOW, FLOW_ARRAYS),
     "sums": (SUMS, SUMS_ARRAYS),
@@ -315,6 +372,8 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "loop": (LOOP, LOOP_ARRAYS),
     "per feature": (PER_FEATURE, PER_FEATURE_ARRAYS),
     "coupled": (COUPLED, COUPLED_ARRAYS),
+    "masked inverse": (MASKED_INVERSE, MASKED_INVERSE_ARRAYS),
+    "context": (CONTEXT, CONTEXT_ARRAYS),
     "gated": (GATED, {"one": np.array(1.0)}),
     "function": (FUNCTION, {"half": np.array(0.5)}),
 }

@@ -10,7 +10,7 @@ from torch import fx
 
 from toolkit.capture.record import Recording, loop_end
 from toolkit.capture.repeat import Body, like, repeat, weight
-from toolkit.capture.segments import UNROLLED
+from toolkit.capture.segments import is_unrolled
 from toolkit.core.errors import ExportError
 
 
@@ -55,14 +55,15 @@ class _Declared:
     def roll(self) -> int:
         """Replace the iteration; return 1 if it became a loop, 0 if it was written out."""
         executed = self.count * sum(map(weight, self.inside))
-        results = self._looped() if executed > UNROLLED else self._unrolled()
+        written_out = is_unrolled(executed, self.count)
+        results = self._unrolled() if written_out else self._looped()
         for item in list(self.end.users):
             item.replace_all_uses_with(results[item.args[1]])  # type: ignore[index]
             self.graph.erase_node(item)
         self.graph.erase_node(self.end)
         for node in reversed([*self.places, *self.inside]):
             self.graph.erase_node(node)
-        return int(executed > UNROLLED)
+        return int(not written_out)
 
     def _steps(self) -> list[fx.Node]:
         """Return what reads the state, in order; what does not is the same in every iteration."""

@@ -27,7 +27,19 @@ RANDOM = (
     "RandomUniformLike",
 )
 # They keep every value to the last digits, serve every runtime, and cost milliseconds.
-LAYOUT = ("zeros", "powers", "gathers", "sink_transposes", "gathers")
+LAYOUT = (
+    "powers",
+    "gathers",
+    "sink_transposes",
+    "gathers",
+    "unstack",
+    "views",
+    "uniform",
+    "dots",
+    "addends",
+    "scales",
+    "zeros",
+)
 # They are faster and lose a few digits, which is for a judge to accept.
 SHORTER = ("sigmoid", "log1p")
 _OWN = re.compile(r"toolkit/capture/|torch/(nn|fx|_)")

@@ -17,8 +17,11 @@ from toolkit.capture.repeat import Body, structure, weight
 aten = torch.ops.aten
 SMALL = 64
 """Constants of up to so many numbers may differ between iterations."""
-UNROLLED = 200
+UNROLLED = 320
 """Loops of up to so many nodes over all iterations stay unrolled: that runs faster."""
+FEW = 8
+UNROLLED_OF_FEW = 1000
+"""So do loops of up to so many nodes that have few iterations."""
 MIN_ITERATIONS = 3
 LONG = 16
 _GRAM = 6
@@ -44,6 +47,11 @@ _SIZED = frozenset(
         aten.zeros.default,
     }
 )
+
+
+def is_unrolled(executed: int, count: int) -> bool:
+    """Return whether a loop of `count` iterations that executes so many nodes stays unrolled."""
+    return executed <= (UNROLLED_OF_FEW if count <= FEW else UNROLLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +251,7 @@ def segments_of(sequence: Recorded, run: Run) -> Segments | None:
                     found.condition = run.period - 1
                     return found
         return None
-    if sequence.weight(run) <= UNROLLED:
+    if is_unrolled(sequence.weight(run), run.count):
         return None
     for rotation in _rotations(sequence, run):
         for skipped in (0, 1):

@@ -12,11 +12,17 @@ from toolkit.passes._graph import LocalRewrite, drop, producer, replace, scalar,
 
 
 def shorten_log1p(graph: ir.Graph, node: ir.Node) -> bool:
-    """Replace one `Log(w) + (u - (w - 1))` of `w = u + 1` by its first term."""
+    """Replace one `Log(w) + (u - (w - 1))` of `w = u + 1` by its first term.
+
+    What was lost may be chosen where u is small, and nothing elsewhere.
+    """
     del graph
     if producer(node.outputs[0], "Add") is None:
         return False
-    logarithm, lost = producer(node.inputs[0], "Log"), producer(node.inputs[1], "Sub")
+    logarithm, chosen = producer(node.inputs[0], "Log"), producer(node.inputs[1], "Where")
+    if chosen is not None and scalar(chosen.inputs[2]) != 0.0:
+        return False
+    lost = producer((chosen or node).inputs[1], "Sub")
     total = producer(logarithm.inputs[0], "Add") if logarithm is not None else None
     back = producer(lost.inputs[1], "Sub") if lost is not None else None
     if logarithm is None or lost is None or total is None or back is None:

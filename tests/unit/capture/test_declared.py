@@ -46,7 +46,7 @@ def nested(model: Call, y: Tensor) -> Tensor:
             below = torch.sinh(middle) + shift < y
             return torch.where(below, middle, low), torch.where(below, high, middle)
 
-        low, high = iterate(bisect, 40, torch.full_like(y, -9.0), torch.full_like(y, 9.0))
+        low, high = iterate(bisect, 60, torch.full_like(y, -9.0), torch.full_like(y, 9.0))
         return (low + high) / 2, total + shift.sum(-1)
 
     x, total = iterate(outer, 4, torch.zeros_like(y), y.new_zeros(len(y)))

@@ -37,7 +37,7 @@ class Call(nn.Module):
         return self.function(self, x)
 
 
-def fixed_point(model: Call, y: Tensor, steps: int = 12) -> tuple[Tensor, Tensor]:
+def fixed_point(model: Call, y: Tensor, steps: int = 24) -> tuple[Tensor, Tensor]:
     x = torch.zeros_like(y)
     for _ in range(steps):
         shift = model.net(x).roll(1, -1)
@@ -62,7 +62,7 @@ def nested(model: Call, y: Tensor) -> Tensor:
     for _ in range(6):
         target = y + 0.1 * model.net(x)
         low, high = torch.full_like(y, -8.0), torch.full_like(y, 8.0)
-        for _ in range(26):
+        for _ in range(40):
             middle = (low + high) / 2
             below = middle + torch.tanh(middle) + torch.tanh(2 * middle - 1) < target
             low = torch.where(below, middle, low)
@@ -125,7 +125,7 @@ def test_a_loop_says_what_it_carries_and_reads() -> None:
     (node,) = loops_of(recording.graph)
     body, count, carried, _, stacked, extras, before = node.args
     assert isinstance(body, Body)
-    assert (count, len(carried), stacked, before) == (12, 1, (), None)
+    assert (count, len(carried), stacked, before) == (24, 1, (), None)
     assert body.settles
     assert extras == (((6, 4), torch.float32),)
     targets = [item.target for item in body.graph.nodes]
@@ -143,7 +143,7 @@ def test_constants_of_their_own_forbid_the_early_stop() -> None:
 def test_nested_loops_are_one_node_each() -> None:
     recording = record(Call(nested), [data()])
     reroll(recording)
-    assert [node.args[1] for node in loops_of(recording.graph)] == [6, 26]
+    assert [node.args[1] for node in loops_of(recording.graph)] == [6, 40]
 
 
 @pytest.mark.parametrize("function", [until_converged, until_break])
@@ -161,7 +161,7 @@ def test_a_condition_replaces_the_count(function: Callable[..., object]) -> None
 
 def test_a_branch_inside_a_loop_stays_a_guard_once() -> None:
     def branching(model: Call, x: Tensor) -> Tensor:
-        for _ in range(30):
+        for _ in range(60):
             x = model.net(x)
             x = torch.sin(x) if (x < 2).all() else torch.cos(x)
         return x
@@ -202,7 +202,7 @@ def test_small_loops_stay_unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
         return x
 
     assert reroll(record(Call(short), [data()])) == 0
-    monkeypatch.setattr(segments, "UNROLLED", 0)
+    monkeypatch.setattr(segments, "UNROLLED_OF_FEW", 0)
     assert reroll(record(Call(short), [data()])) == 1
 
 

@@ -13,8 +13,16 @@ TEXT = """g (float[n] u) => (float[n] y) {
 }"""
 
 
-def test_it_becomes_one_logarithm(build, answer) -> None:
-    model = build(TEXT, one=np.float32(1))
+CHOSEN = TEXT.replace(
+    "s = Add (l, lost)",
+    """small = Less (u, half)
+  some = Where (small, lost, zero) s = Add (l, some)""",
+)
+
+
+@pytest.mark.parametrize("text", [TEXT, CHOSEN])
+def test_it_becomes_one_logarithm(build, answer, text) -> None:
+    model = build(text, one=np.float32(1), half=np.float32(0.5), zero=np.float32(0))
     u = np.linspace(0, 1, 100, dtype=np.float32)
     before = answer(model, u)[0]
     assert rewrite(model).count == 1
@@ -23,8 +31,13 @@ def test_it_becomes_one_logarithm(build, answer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("Sub (w, one)", "Sub (w, two)"), ("Sub (u, back)", "Sub (w, back)")]
+    ("old", "new"),
+    [
+        ("Sub (w, one)", "Sub (w, half)"),
+        ("Sub (u, back)", "Sub (w, back)"),
+        ("lost, zero", "lost, half"),
+    ],
 )
 def test_another_sum_stays(build, old, new) -> None:
-    constants = {"one": np.float32(1), "two": np.float32(2)}
-    assert rewrite(build(TEXT.replace(old, new), **constants)).count == 0
+    constants = {"one": np.float32(1), "half": np.float32(0.5), "zero": np.float32(0)}
+    assert rewrite(build(CHOSEN.replace(old, new), **constants)).count == 0

@@ -1,0 +1,72 @@
+"""Join scalar factors that follow one another, signs included."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from toolkit.passes._graph import (
+    LocalRewrite,
+    drop,
+    is_op,
+    new_constant,
+    new_node,
+    only_user,
+    replace,
+    scalar,
+)
+
+
+def join(graph: ir.Graph, node: ir.Node) -> bool:
+    """Replace two factors, the second of which alone reads what the first gives, by one."""
+    del graph
+    last = _factor(node)
+    if last is None:
+        return False
+    inner = last[0].producer()
+    first = _factor(inner) if inner is not None and inner.graph is node.graph else None
+    if inner is None or first is None or only_user(inner.outputs[0]) is not node:
+        return False
+    value, factor = first[0], first[1] * last[1]
+    wanted = node.outputs[0]
+    dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
+    if not np.isfinite(np.array(factor, dtype)) or not abs(factor) >= np.finfo(dtype).tiny:
+        return False
+    stored = new_constant(node, np.array(factor, dtype), "factor")
+    made = new_node(node, "Mul", [value, stored], shape_of=wanted)
+    replace(wanted, made.outputs[0])
+    drop(node)
+    return True
+
+
+def _factor(node: ir.Node) -> tuple[ir.Value, float] | None:
+    """Return what a node multiplies by one number, and that number."""
+    value = node.inputs[0] if node.inputs else None
+    if is_op(node, "Neg") and value is not None:
+        return value, -1.0
+    if not is_op(node, "Mul", "Div"):
+        return None
+    first, second = node.inputs
+    if first is not None and (number := scalar(second)):
+        known = 1 / number if is_op(node, "Div") else number
+        return _spread_by(first, second, known)
+    if is_op(node, "Mul") and second is not None and (number := scalar(first)):
+        return _spread_by(second, first, number)
+    return None
+
+
+def _spread_by(
+    value: ir.Value, number: ir.Value | None, factor: float
+) -> tuple[ir.Value, float] | None:
+    """Return a value and its factor, unless the factor's axes would widen it."""
+    axes = len(number.shape or ()) if number is not None else 0
+    known = value.shape is not None and axes <= len(value.shape)
+    return (value, factor) if known or not axes else None
+
+
+rewrite = LocalRewrite(
+    order=42,
+    portable=True,
+    rule=join,
+    absent="no two scalar factors follow one another",
+)
