@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +32,11 @@ class Level:
     Arguments:
         size: Positions of a chunk.
         far: Past terms that are computed once per chunk.
-        channels: Channels of each term's input.
-        given: Channels of the columns that longer chunks read.
+        given: How many columns longer chunks read.
     """
 
     size: int
     far: tuple[Far, ...]
-    channels: tuple[int, ...]
     given: int
 
 
@@ -62,14 +61,18 @@ class ChunkSampler(ScanSampler):
         given = 0
         for size in derived.sizes:
             far = tuple(item for item in derived.far if item.chunk == size)
-            channels = tuple(item.past.queue.shape[2] for item in far)
-            self.levels.append(Level(size, far, channels, given))
-            given += sum(channels)
+            self.levels.append(Level(size, far, given))
+            given += len(far)
         self.weights: list[str] = []
-        for number, item in enumerate(derived.far):
-            for name, value in (("weight", item.past.weight), ("bias", item.past.bias)):
-                self.weights.append(f"{name}_{number}")
-                self.register_buffer(self.weights[-1], value.to(dtype, copy=True))
+        for item in derived.far:
+            parted = (
+                torch.split(value, list(item.widths), -1)
+                for value in (item.past.weight, item.past.bias)
+            )
+            for pair in zip(*parted, strict=True):
+                for value in pair:
+                    self.weights.append(f"weight_{len(self.weights)}")
+                    self.register_buffer(self.weights[-1], value.to(dtype).clone())
 
     def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one sequence per item of the batch.
@@ -98,7 +101,7 @@ class ChunkSampler(ScanSampler):
         fixed = [*controls, *wholes, *weights, *self.draw.constants()]
 
         def chunk(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
-            following, (drawn, *_) = self._chunk(0, states, entries, None, fixed)
+            following, (drawn, *_) = self._chunk(0, states, entries, [], fixed)
             return following, (drawn,)
 
         _, (drawn,) = scanned(chunk, carried, inputs, fixed)
@@ -110,7 +113,7 @@ class ChunkSampler(ScanSampler):
         number: int,
         states: Sequence[Tensor],
         entries: Sequence[Tensor],
-        terms: Tensor | None,
+        terms: Sequence[Tensor],
         fixed: Sequence[Tensor],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Draw the positions of one chunk.
@@ -119,38 +122,36 @@ class ChunkSampler(ScanSampler):
             number: Of the level.
             states: The states, then the queues of the longest chunks first.
             entries: Per position of the chunk: time, noise, options, entries of known sequences.
-            terms: Far terms of longer chunks per position, `(positions, batch, all out)`.
+            terms: Far terms of longer chunks per position, each `(positions, batch, out)`.
             fixed: Options, known values, weights, constants.
 
         Returns:
-            The next states, and per position what was drawn and, where longer chunks read
-            columns, those.
+            The next states, and per position what was drawn and the columns that longer chunks
+            read.
         """
         level, last = self.levels[number], number == len(self.levels) - 1
         inner, queues = self._own(number, states)
-        found = self._terms(number, queues, fixed)
-        known = found if terms is None else torch.cat([terms, found], -1)
-        inputs = [*entries, known]
+        known = [*terms, *self._terms(number, queues, fixed)]
+        inputs = [*entries, *known]
+        first = len(entries)
         if last:
             following, results = scanned(self._position, inner, inputs, fixed)
         else:
             shorter = self.levels[number + 1].size
 
             def chunk(states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
-                return self._chunk(number + 1, states, entries[:-1], entries[-1], fixed)
+                return self._chunk(number + 1, states, entries[:first], entries[first:], fixed)
 
             count = level.size // shorter
             parted = [item.reshape(count, shorter, *item.shape[1:]) for item in inputs]
             following, results = scanned(chunk, inner, parted, fixed)
             results = [item.flatten(0, 1) for item in results]
-        drawn, columns = results
-        sizes = [*([level.given] if level.given else []), *level.channels]
-        pieces = list(torch.split(columns, sizes, -1)) if len(sizes) > 1 else [columns]
-        upper = [pieces.pop(0).clone()] if level.given else []
+        upper, new = results[: 1 + level.given], results[1 + level.given :]
         moved = [
-            torch.cat([queue[level.size :], new]) for queue, new in zip(queues, pieces, strict=True)
+            torch.cat([queue[level.size :], columns])
+            for queue, columns in zip(queues, new, strict=True)
         ]
-        return self._joined(number, following, moved), [drawn, *upper]
+        return self._joined(number, following, moved), [*upper]
 
     def _own(
         self, number: int, states: Sequence[Tensor]
@@ -169,19 +170,22 @@ class ChunkSampler(ScanSampler):
         first = len(inner) - below
         return [*inner[:first], *queues, *inner[first:]]
 
-    def _terms(self, number: int, queues: Sequence[Tensor], fixed: Sequence[Tensor]) -> Tensor:
-        """Return the far terms of a level at all positions of its chunk, side by side."""
+    def _terms(
+        self, number: int, queues: Sequence[Tensor], fixed: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Return the far terms of a level at all positions of its chunk, one per convolution."""
         level = self.levels[number]
-        before = 2 * sum(len(upper.far) for upper in self.levels[:number])
+        before = sum(len(far.nodes) for upper in self.levels[:number] for far in upper.far)
         _, _, weights, _ = self._parts(fixed)
-        found = []
-        for place, (far, queue) in enumerate(zip(level.far, queues, strict=True)):
-            weight, bias = weights[before + 2 * place : before + 2 * place + 2]
+        pairs = iter(zip(weights[2 * before :: 2], weights[2 * before + 1 :: 2], strict=True))
+        found: list[Tensor] = []
+        for far, queue in zip(level.far, queues, strict=True):
             longest = far.past.lags[0]
             rows = [queue.narrow(0, longest - lag, level.size) for lag in far.past.lags]
             taps = torch.cat(rows, -1) if len(rows) > 1 else rows[0]
-            found.append(taps @ weight + bias)
-        return torch.cat(found, -1) if len(found) > 1 else found[0]
+            for weight, bias in itertools.islice(pairs, len(far.nodes)):
+                found.append(taps @ weight + bias)
+        return found
 
     def _position(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw one position."""
@@ -192,7 +196,8 @@ class ChunkSampler(ScanSampler):
         x, kept = (states[0], states[1:]) if reads else (here, states)
         taken = (here, *prefix, *controls, x, time, *kept, *now, *wholes, *terms)
         level, x, *following = self.draw.run(here.shape[0], taken, constants)
-        return (*([x] if reads else []), *following[:-1]), (level, following[-1])
+        last = len(kept)
+        return (*([x] if reads else []), *following[:last]), (level, *following[last:])
 
     def _parts(self, fixed: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         """Return options, known values, weights of far terms and constants."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,7 +51,8 @@ class Banks:
             flat = weight.permute(2, 1, 0).flatten(0, 1).clone()
             offset = weight.new_zeros(len(weight)) if bias is None else bias
             queue = self.walk.queue_before(lane, max(lags)).movedim(lane.axis, 0)
-            plan.pasts[node] = Past(lane, tuple(lags), flat, offset, queue)
+            _, shift = owed(lane.column)
+            plan.pasts[node] = Past(lane, tuple(lags), flat, offset, queue, shift)
         self.walk.following[term_key(node)] = lane.column
         return lambda: self._term(node)
 
@@ -93,16 +94,15 @@ class Banks:
         pieces = torch.split(terms, widths, 1) if len(widths) > 1 else (terms,)
         return dict(zip(nodes, pieces, strict=True))
 
-    def take(self, terms: Tensor) -> None:
-        """Take the terms that were computed once per chunk, side by side."""
+    def take(self, terms: Iterable[Tensor]) -> None:
+        """Take the terms that were computed once per chunk, one per convolution."""
         nodes = [node for far in self.walk.plan.far for node in far.nodes]
-        self.terms.update(self._parted(nodes, terms))
+        self.terms.update(zip(nodes, terms, strict=True))
 
-    def give(self) -> Tensor:
-        """Return the newest columns of the lanes that are read once per chunk, side by side."""
+    def give(self) -> list[Tensor]:
+        """Return the newest columns of the lanes that are read once per chunk."""
         columns, shifts = self._columns([far.nodes[0] for far in self.walk.plan.far])
-        newest = torch.cat(columns, -1) if len(columns) > 1 else columns[0]
-        return newest if shifts is None else newest + torch.cat(shifts)
+        return columns if shifts is None else list(map(torch.add, columns, shifts))
 
     def _push(self, bank: Bank) -> Callable[[], Tensor]:
         def push() -> Tensor:
@@ -124,14 +124,14 @@ class Banks:
 
     def _columns(self, nodes: Sequence[fx.Node]) -> tuple[list[Tensor], list[Tensor] | None]:
         """Return the newest inputs of convolutions, and the constants owed to them, if any."""
-        pairs = [owed(self.lanes[node].column) for node in nodes]
-        columns: list[Tensor] = [column() for column, _ in pairs]
-        if all(shift is None for _, shift in pairs):
+        columns: list[Tensor] = [owed(self.lanes[node].column)[0]() for node in nodes]
+        shifts = [self.walk.plan.pasts[node].shift for node in nodes]
+        if all(shift is None for shift in shifts):
             return columns, None
         widths = [column.shape[-1] for column in columns]
         return columns, [
             torch.zeros(width, dtype=torch.float64) if shift is None else shift
-            for width, (_, shift) in zip(widths, pairs, strict=True)
+            for width, shift in zip(widths, shifts, strict=True)
         ]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from toolkit.capture.causal.body import BATCHES, Body, body
 from toolkit.capture.causal.choice import choose, options, split
+from toolkit.capture.causal.gates import gates_apart
 from toolkit.capture.causal.incremental import Incremental
 from toolkit.capture.causal.network import Network, embedded
 from toolkit.capture.causal.program import blank, capture, double_by_default
@@ -98,7 +99,7 @@ def incrementals(model: nn.Module, sampler: Autoregressive) -> Callable[[int], I
     @cache
     def at(batch: int) -> Incremental:
         inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
-        return Incremental(capture(network, inputs), axis)
+        return Incremental(gates_apart(capture(network, inputs)), axis)
 
     return at
 

@@ -39,8 +39,8 @@ class DerivedChunks:
     """The step of a network along time, its far past apart.
 
     Arguments:
-        plain: The step. Its `draw` keeps no far states: at the end it takes the far terms side by
-            side, `(batch, all out)`, and gives the columns that they read side by side.
+        plain: The step. Its `draw` keeps no far states: at the end it takes the far terms, one
+            `(batch, out)` per convolution, and gives the columns that they read, one per lane.
         prologue: Context to known sequences, known values, first states and the far terms' first
             queues, `(furthest lag, batch, channels)`, oldest first.
         sizes: Positions of the chunks, the longest first.
@@ -74,8 +74,8 @@ def derive_chunks(model: nn.Module, sampler: Autoregressive) -> DerivedChunks:
 
     def draw(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = apart(batch)
-        terms = torch.zeros(batch, sum(len(far.past.bias) for far in inc.plan.far))
-        return drawing(inc.draw, sampler), [*choices(sampler, batch), *example(inc), terms]
+        terms = [torch.zeros(batch, width) for far in inc.plan.far for width in far.widths]
+        return drawing(inc.draw, sampler), [*choices(sampler, batch), *example(inc), *terms]
 
     def prologue(batch: int) -> tuple[Callable[..., Any], list[Tensor]]:
         inc = apart(batch)

@@ -115,7 +115,7 @@ class Incremental:
             time: The position, an int64 scalar.
             rest: States, entries of the known sequences, known values; by chunks also the
                 chunk's first position and what earlier chunks left in each cache. Last, where
-                some past terms are computed once per chunk, these side by side.
+                some past terms are computed once per chunk, these one by one.
             stacked: Nodes whose columns are returned too.
             chunk: Positions of a chunk; 0 for none.
         """
@@ -136,7 +136,7 @@ class Incremental:
             states = self.next_states(walk)
             columns = [walk.values[node].column() for node in stacked]
             if self.plan.far:
-                columns.append(walk.banks.give())
+                columns += walk.banks.give()
         return (drawn[0][0], fresh, *states, *columns)
 
     def prepared(self, time: Tensor, rest: Sequence[Tensor], chunk: int = 0) -> Walk:
@@ -150,7 +150,7 @@ class Incremental:
             walk.chunk, walk.first = chunk, next(given)
             walk.old = {key: next(given) for key in plan.caches}
         if plan.far:
-            walk.banks.take(next(given))
+            walk.banks.take(given)
         return walk
 
     def next_states(self, walk: Walk) -> list[Tensor]:

@@ -24,6 +24,7 @@ class Past:
         weight: `(lags * channels, out)`.
         bias: `(out,)`.
         queue: What the lane held before time 0, oldest first, time axis first.
+        shift: A constant that is still to be added to the lane's columns, `(channels,)`.
     """
 
     lane: Lane
@@ -31,6 +32,14 @@ class Past:
     weight: Tensor
     bias: Tensor
     queue: Tensor
+    shift: Tensor | None = None
+
+    def bare(self) -> Past:
+        """Return the same of columns to which the shift is never added."""
+        if self.shift is None:
+            return self
+        bias = self.bias + self.shift.repeat(len(self.lags)) @ self.weight
+        return replace(self, bias=bias, queue=self.queue - self.shift, shift=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +86,13 @@ class Far:
         nodes: The convolutions, which read one lane at the same lags.
         chunk: Positions of the chunk.
         past: Their past terms side by side.
+        widths: Channels of each of them.
     """
 
     nodes: tuple[fx.Node, ...]
     chunk: int
     past: Past
+    widths: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -174,13 +185,16 @@ def apart(plan: Plan, sizes: Sequence[int]) -> Plan:
     nodes = [node for bank in plan.banks for node in bank.nodes]
     keys = {bank.key for bank in plan.banks}
     states = {key: value for key, value in plan.states.items() if key not in keys}
-    other = replace(plan, states=states, banks=[], far=[])
+    # Queues begin with what the shifts leave of zero: a step as an entry would have to fill them.
+    pasts = {node: past.bare() for node, past in plan.pasts.items()}
+    other = replace(plan, states=states, pasts=pasts, banks=[], far=[])
     near: list[fx.Node] = []
-    for group in of_one_lane(plan, nodes):
-        past = together(plan, group)
+    for group in of_one_lane(other, nodes):
+        past = together(other, group)
         chunk = next((size for size in sizes if min(past.lags) >= size), 0)
         if chunk:
-            other.far.append(Far(group, chunk, past))
+            widths = tuple(len(other.pasts[node].bias) for node in group)
+            other.far.append(Far(group, chunk, past, widths))
         else:
             near += group
     other.far.sort(key=lambda far: -far.chunk)

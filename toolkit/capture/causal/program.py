@@ -134,7 +134,7 @@ def double_by_default() -> Iterator[None]:
 def _fold(graph: fx.Graph, bound: Mapping[str, Any]) -> Program:
     """Evaluate in float64 what does not depend on the inputs; forget what no output needs."""
     outputs = _nodes_in(next(node for node in reversed(graph.nodes) if node.op == "output").args)
-    needed = _ancestors(outputs)
+    needed = ancestors(outputs)
     const: dict[fx.Node, Any] = {}
     nodes, inputs = [], []
     with double_by_default(), torch.no_grad():
@@ -215,7 +215,8 @@ def _nodes_in(tree: Any) -> list[fx.Node]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, fx.Node)]
 
 
-def _ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+def ancestors(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """Return nodes and all that they need."""
     found: set[fx.Node] = set()
     pending = list(nodes)
     while pending:

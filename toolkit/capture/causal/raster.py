@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from toolkit.capture.causal.body import BATCHES, Body, body
 from toolkit.capture.causal.derive import choices, drawing, example, resized
+from toolkit.capture.causal.gates import gates_apart
 from toolkit.capture.causal.incremental import Incremental
 from toolkit.capture.causal.network import Network
 from toolkit.capture.causal.program import (
@@ -78,7 +79,7 @@ class Raster:
     def __init__(self, network: nn.Module, sampler: Autoregressive, batch: int) -> None:
         inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
         down, across = sampler.position_axes
-        self.rows = Incremental(capture(network, inputs), down)
+        self.rows = Incremental(gates_apart(capture(network, inputs)), down)
         with double_by_default():
             self.row_example = example(self.rows)
             row = trace(self.rows.step, self.row_example)

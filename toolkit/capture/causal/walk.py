@@ -443,6 +443,10 @@ def _shift(value: Any, whole: Sequence[int], channels: int) -> Tensor | None:
         full = torch.tensor(full, dtype=torch.float64)
     if not isinstance(full, Tensor) or not full.is_floating_point() or len(whole) < 3:
         return None
+    for axis in range(-full.ndim, 0):
+        first = full.narrow(axis, 0, 1)
+        if axis != channels and bool((full == first).all()):
+            full = first
     count = whole[channels]
     if full.numel() > 1 and (full.ndim < -channels or full.shape[channels] != full.numel()):
         return None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from toolkit.capture.causal.body import BATCHES, Body, body
 from toolkit.capture.causal.colours import draw_pixel, pixel_choices
 from toolkit.capture.causal.derive import resized
+from toolkit.capture.causal.gates import gates_apart
 from toolkit.capture.causal.network import Network
 from toolkit.capture.causal.program import blank, capture, double_by_default
 from toolkit.capture.causal.wave.field import Plane
@@ -70,7 +71,7 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
 
     def laid_out(batch: int) -> Layout:
         inputs = [resized(item, batch) for item in (sampler.input, *sampler.context)]
-        program = capture(network, inputs)
+        program = gates_apart(capture(network, inputs))
         with double_by_default(), torch.no_grad():
             plane = Plane(program, (down, across), rules)
             return Layout(plane, least=least, own=sampler.channel_order is not None)

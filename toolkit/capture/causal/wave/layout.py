@@ -23,15 +23,15 @@ Logits = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Earlier entries of one stream that a reader needs.
+    """Earlier entries of one stream that readers need.
 
     Arguments:
-        reader: The reader.
+        readers: The readers, which are computed together.
         source: The stream.
         taps: Where.
     """
 
-    reader: Stream
+    readers: tuple[Stream, ...]
     source: Stream
     taps: tuple[Tap, ...]
 
@@ -200,18 +200,17 @@ class Layout:
         return next((tap for tap in used if not self.lag(reader, source, tap)), None)
 
     def _histories(self) -> list[History]:
-        pieces: list[Piece] = []
+        readers: dict[Any, dict[Stream, None]] = {}
         for reader in self.needed:
             for source, taps in reader.reads:
                 used = self.used(reader, source, taps)
                 past = tuple(tap for tap in used if self.lag(reader, source, tap))
-                if past and not any(
-                    (p.reader, p.source, p.taps) == (reader, source, past) for p in pieces
-                ):
-                    pieces.append(Piece(reader, source, past))
+                if past:
+                    readers.setdefault((source, past, self.places[reader]), {})[reader] = None
+        pieces = [Piece(tuple(found), source, past) for (source, past, _), found in readers.items()]
         longest: dict[Stream, int] = {}
         for piece in pieces:
-            lags = [self.lag(piece.reader, piece.source, tap) for tap in piece.taps]
+            lags = [self.lag(piece.readers[0], piece.source, tap) for tap in piece.taps]
             longest[piece.source] = max([*lags, longest.get(piece.source, 0)])
         groups: dict[Any, list[Piece]] = {}
         for piece in pieces:
@@ -272,7 +271,7 @@ class Layout:
             torch.cat(
                 [
                     self.wave.reads(
-                        self.places[piece.reader],
+                        self.places[piece.readers[0]],
                         self.places[piece.source],
                         piece.taps,
                         history.members.index(piece.source),
@@ -365,7 +364,8 @@ def _gathered(
         columns = columns.reshape(state.shape[0] * layout.wave.slots, sum(sizes))
         split = torch.split(columns, sizes, 1) if len(sizes) > 1 else [columns]
         for piece, column in zip(history.pieces, split, strict=True):
-            found.setdefault(piece.reader, []).append((piece, column))
+            for reader in piece.readers:
+                found.setdefault(reader, []).append((piece, column))
     return found
 
 
