@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,11 +34,15 @@ class CacheSampler(ScanSampler):
         dtype: The network's precision.
     """
 
+    hidden: Tensor
+
     def __init__(self, derived: Derived, sampler: Autoregressive, dtype: torch.dtype) -> None:
         super().__init__(derived, sampler, dtype)
         self.chunk, self.caches = derived.chunk, derived.caches
         self.length = chunked(derived.length, derived.chunk)
+        self.leads, self.rows = derived.leads, len(set(derived.leads))
         self.register_buffer("steps", torch.arange(self.length))
+        self.register_buffer("hidden", torch.full((CHUNK, CHUNK), -torch.inf, dtype=dtype).triu(1))
 
     def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one sequence per item of the batch.
@@ -65,7 +70,7 @@ class CacheSampler(ScanSampler):
                 for value in (noise, *prefix, *tables)
             ),
         ]
-        fixed = [*controls, *wholes, *self.draw.constants()]
+        fixed = [self.hidden, *controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(self._chunk, [*newest, *small, *old], inputs, fixed)
         # Not a view and a slice: they ask more of a tracer of sizes than it can prove.
         places = torch.arange(length)
@@ -73,40 +78,41 @@ class CacheSampler(ScanSampler):
 
     def _chunk(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw the positions of one chunk, then put its columns into the caches."""
-        times, here, *rest = entries
+        times, *rest = entries
         carried, old = parts(states, [len(states) - len(self.caches)])
-        recent = [
-            torch.zeros_like(cache.select(axis, 0))
-            for cache, axis in zip(old, self.caches.values(), strict=True)
-        ]
-        whole = [
-            cache.flatten(axis, axis + 1)
-            for cache, axis in zip(old, self.caches.values(), strict=True)
-        ]
-        first, chunks = times[0].clone(), torch.arange(self.length // self.chunk)
+        recent = [torch.zeros_like(cache.select(1, 0)) for cache in old]
+        whole = [cache.flatten(1, 2) for cache in old]
+        rows = [torch.arange(old[self.leads.index(lead)].shape[0]) for lead in range(self.rows)]
+        later, *fixed = fixed
+        none = torch.zeros((), dtype=later.dtype)
+        hidden = torch.where(torch.arange(self.length) < times[0], none, none - torch.inf)
+        slots = torch.arange(self.chunk).unsqueeze(1)
+        slots_of = [slots.expand(self.chunk, row.shape[0]).clone() for row in rows]
         last, (levels,) = scanned(
             self._position,
             [*carried, *recent],
-            [times, here, *rest],
-            [first, *whole, *fixed],
+            [later, *slots_of, times, *rest],
+            [hidden, *rows, *whole, *fixed],
         )
         carried, columns = parts(last, [len(carried)])
-        filled = []
-        for cache, new, axis in zip(old, columns, self.caches.values(), strict=True):
-            size = [1] * cache.ndim
-            size[axis] = -1
-            place = (chunks * self.chunk == first).view(size)
-            filled.append(torch.where(place, new.unsqueeze(axis), cache))
+        number = times[0] // self.chunk
+        filled = [
+            cache.index_put((rows[lead], number.expand(rows[lead].shape)), new)
+            for cache, new, lead in zip(old, columns, self.leads, strict=True)
+        ]
         return [*carried, *filled], (levels,)
 
     def _position(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw one position."""
-        time, here, *rest = entries
+        recent, *rest = entries
+        slots, (time, here, *rest) = parts(rest, [self.rows])
         prefix, now = parts(rest, [int(self.sampler.prefix)])
-        sizes = [1, len(self.caches), len(controls_of(self.sampler)), self.wholes]
-        first, old, controls, wholes, constants = parts(fixed, sizes)
+        sizes = [1, self.rows, len(self.caches), len(controls_of(self.sampler)), self.wholes]
+        hidden, rows, old, controls, wholes, constants = parts(fixed, sizes)
+        places = [place for pair in zip(rows, slots, strict=True) for place in pair]
         given = self._joined(states)
-        taken = (here, *prefix, *controls, states[0], time, *given, *now, *wholes, *first, *old)
+        chunk = (*hidden, recent, *places, *old)
+        taken = (here, *prefix, *controls, states[0], time, *given, *now, *wholes, *chunk)
         level, x, *following = self.draw.run(here.shape[0], taken, constants)
         small = [state for number, state in enumerate(following) if number not in self.caches]
         return (x, *small, *(following[number] for number in self.caches)), (level,)
@@ -119,9 +125,9 @@ class CacheSampler(ScanSampler):
         return [next(recent if number in self.caches else small) for number in range(count)]
 
     def _blank(self, state: Tensor, axis: int) -> Tensor:
-        """Return an empty cache, its axis of time in chunks."""
-        shape = (self.length // self.chunk, self.chunk)
-        return state.new_zeros(*state.shape[:axis], *shape, *state.shape[axis + 1 :])
+        """Return an empty cache, `(entries before time, chunks, positions, entries behind)`."""
+        before, behind = (math.prod(part) for part in (state.shape[:axis], state.shape[axis + 1 :]))
+        return state.new_zeros(before, self.length // self.chunk, self.chunk, behind)
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

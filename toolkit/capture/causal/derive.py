@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -34,9 +35,11 @@ class Derived:
         tables: How many known sequences there are.
         wholes: How many known values there are.
         column: The input's column at a batch of 1.
-        chunk: Positions of a chunk; 0 where there are none. By chunks `draw` takes also the
-            chunk's first position and what earlier chunks left in each cache.
+        chunk: Positions of a chunk; 0 where there are none. By chunks `draw` takes also what
+            `Incremental.draw` says, and caches with one axis on each side of that of time.
         caches: Which states hold every column so far, and their axes of time.
+        leads: Per cache which of the distinct numbers of rows, entries before the axis of time, it
+            has.
     """
 
     length: int
@@ -49,6 +52,7 @@ class Derived:
     column: Tensor
     chunk: int
     caches: dict[int, int]
+    leads: tuple[int, ...]
 
     @property
     def states(self) -> int:
@@ -127,6 +131,7 @@ def pieces(
 
     inc = at(BATCHES[0])
     at(BATCHES[1])
+    numbers = {key: number for number, key in enumerate(inc.plan.states)}
     with double_by_default():
         return Derived(
             length=inc.length,
@@ -138,11 +143,8 @@ def pieces(
             wholes=inc.wholes,
             column=inc.blank_column()[:1],
             chunk=chunk,
-            caches={
-                number: inc.plan.caches[key]
-                for number, key in enumerate(inc.plan.states)
-                if key in inc.plan.caches
-            },
+            caches={numbers[key]: axis for key, axis in inc.plan.caches.items()},
+            leads=inc.plan.leads,
         )
 
 
@@ -192,18 +194,25 @@ def example(inc: Incremental) -> list[Tensor]:
 
 
 def chunk_example(inc: Incremental, chunk: int) -> list[Tensor]:
-    """Return example arguments of a step by chunks."""
+    """Return example arguments of a step by chunks: caches have one axis on each side of time."""
     given, old = example(inc), []
     for number, key in enumerate(inc.plan.states, start=2):
         if key in inc.plan.caches:
             axis, whole = inc.plan.caches[key], given[number]
-            old.append(_zeros(whole, axis, chunked(inc.length, chunk)))
-            given[number] = _zeros(whole, axis, chunk)
-    return [*given, torch.zeros((), dtype=torch.int64), *old]
+            lead, behind = (
+                math.prod(part) for part in (whole.shape[:axis], whole.shape[axis + 1 :])
+            )
+            old.append(whole.new_zeros(lead, chunked(inc.length, chunk), behind))
+            given[number] = whole.new_zeros(lead, chunk, behind)
+    hidden = [
+        torch.zeros(size, dtype=torch.float64) for size in (chunked(inc.length, chunk), chunk)
+    ]
+    places = [f(rows) for rows in inc.plan.rows for f in (torch.arange, _no_places)]
+    return [*given, *hidden, *places, *old]
 
 
-def _zeros(like: Tensor, axis: int, size: int) -> Tensor:
-    return like.new_zeros(*like.shape[:axis], size, *like.shape[axis + 1 :])
+def _no_places(rows: int) -> Tensor:
+    return torch.zeros(rows, dtype=torch.int64)
 
 
 def resized(item: Input, batch: int) -> Tensor:

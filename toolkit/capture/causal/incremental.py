@@ -114,8 +114,11 @@ class Incremental:
             x: The newest input's column; read only where outputs predict the next position.
             time: The position, an int64 scalar.
             rest: States, entries of the known sequences, known values; by chunks also the
-                chunk's first position and what earlier chunks left in each cache. Last, where
-                some past terms are computed once per chunk, these one by one.
+                which
+                places of earlier chunks and of this one are hidden (`Walk.hidden`), for each of
+                the caches' numbers of rows these and the position within the chunk once per row,
+                and what earlier chunks left in each cache. Last, where some past terms are
+                computed once per chunk, these one by one.
             stacked: Nodes whose columns are returned too.
             chunk: Positions of a chunk; 0 for none.
         """
@@ -147,7 +150,8 @@ class Incremental:
         walk.current = {key: next(given) for key in plan.states}
         walk.fed = {request: next(given) for request in [*plan.columns, *plan.wholes]}
         if chunk:
-            walk.chunk, walk.first = chunk, next(given)
+            walk.chunk, walk.unfilled = chunk, [next(given), next(given)]
+            walk.places = {rows: (next(given), next(given)) for rows in plan.rows}
             walk.old = {key: next(given) for key in plan.caches}
         if plan.far:
             walk.banks.take(given)
@@ -189,7 +193,7 @@ class Incremental:
             walk.output(index).column()
         kept = _closure(walk)
         plan.states = {key: plan.states[key] for key in kept if key in plan.states}
-        plan.caches = {key: axis for key, axis in plan.caches.items() if key in plan.states}
+        plan.caches = {key: plan.caches[key] for key in plan.states if key in plan.caches}
         make_banks(plan, [node for node in plan.pasts if f"past:{node.name}" in kept])
         plan.columns = {key: value for key, value in plan.columns.items() if key in walk.fed}
         plan.wholes = {key: value for key, value in plan.wholes.items() if key in walk.fed}

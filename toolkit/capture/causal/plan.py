@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -130,6 +131,19 @@ class Plan:
         if (node, what) not in self.facts:
             self.facts[node, what] = compute()
         return self.facts[node, what]
+
+    @property
+    def rows(self) -> list[int]:
+        """The distinct numbers of rows, entries before the axis of time, that caches have."""
+        return list(dict.fromkeys(map(self._rows_of, self.caches)))
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        """Per cache which of these it has."""
+        return tuple(self.rows.index(self._rows_of(key)) for key in self.caches)
+
+    def _rows_of(self, key: str) -> int:
+        return math.prod(self.states[key].shape[: self.caches[key]])
 
     def bank_of(self, node: fx.Node) -> Bank | None:
         """Return the bank that holds a node's past term; nothing while discovering."""

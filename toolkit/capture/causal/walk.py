@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -64,7 +65,8 @@ class Walk:
         self.fed: dict[Any, Tensor] = {}
         self.time = torch.zeros((), dtype=torch.int64)
         self.chunk = 0
-        self.first: Tensor | int = 0
+        self.unfilled: Sequence[Tensor] = ()
+        self.places: dict[int, tuple[Tensor, Tensor]] = {}
         self.old: dict[str, Tensor] = {}
         self.computed: dict[fx.Node, Tensor] = {}
         self.banks = Banks(self)
@@ -269,21 +271,27 @@ class Walk:
             self.plan.states[key] = initial
         self.following[key] = following
 
-    def cache(self, lane: Lane) -> Callable[[], list[Tensor]]:
+    def cache(self, lane: Lane, *, flat: bool = False) -> Callable[[], list[Tensor]]:
         """Return what gives every column of a lane up to now, at its place of the time axis.
 
-        Later places hold zeros; their readers mask them (`visible`). In a walk by chunks the
-        columns of earlier chunks are one tensor, which is only read, and the last ones another,
-        the newest at its end: shifting few columns is cheaper than choosing among them.
+        Later places hold zeros; their readers hide them (`hidden`). In a walk by chunks the
+        columns of earlier chunks are one tensor, which is only read, and those of the current
+        one another.
+
+        Arguments:
+            lane: What is kept.
+            flat: Leave one axis before that of time and one behind it, as caches are carried.
         """
         key = f"{lane.key}!all"
         initial = torch.zeros(lane.shape, dtype=dtype_of(self.by_name[lane.key.split("@")[0]]))
 
         def filled() -> Tensor:
-            newest, held = lane.column().unsqueeze(lane.axis), self.state(key)
+            newest, held = lane.column(), self.state(key)
             if self.chunk:
-                kept = held.narrow(lane.axis, 1, self.chunk - 1)
-                return torch.cat([kept, newest], lane.axis)
+                # Whole rows are written, for which the runtime copies memory.
+                places = self.places[held.shape[0]]
+                return held.index_put(places, newest.reshape(held.shape[0], -1))
+            newest = newest.unsqueeze(lane.axis)
             # Writes one place: where the runtime lends the state's memory, the rest stays as it is.
             place = self.now().reshape([1] * newest.ndim).expand(newest.shape)
             return held.scatter(lane.axis, place, newest)
@@ -292,22 +300,35 @@ class Walk:
         self.carry(key, initial, recent)
         if not self.frozen:
             self.plan.caches[key] = lane.axis
-        return lambda: [self.old[key], recent()] if self.chunk else [recent()]
+        before, behind = lane.shape[: lane.axis], lane.shape[lane.axis + 1 :]
 
-    def visible(self) -> Tensor:
-        """Return which places of a cache are filled, `(places,)`; earlier chunks come first."""
-        now = self.now()
-        if not self.chunk:
-            return torch.arange(self.length) <= now
-        before = torch.arange(chunked(self.length, self.chunk)) < self.first
-        return torch.cat([before, torch.arange(self.chunk) >= self.chunk - 1 - (now - self.first)])
+        def parts() -> list[Tensor]:
+            held = [self.old[key], recent()] if self.chunk else [recent()]
+            if flat:
+                sizes: tuple[int, ...] = (math.prod(before), -1, math.prod(behind))
+            else:
+                sizes = (*before, -1, *behind)
+            return [part.reshape(sizes) for part in held]
+
+        return parts
+
+    def hidden(self) -> Tensor:
+        """Return 0 at the filled places of a cache, else minus infinity, `(places,)`.
+
+        In a walk by chunks earlier chunks come first.
+        """
+        if self.chunk:
+            return torch.cat([*self.unfilled])
+        none = torch.zeros((), dtype=torch.float64)
+        return torch.where(torch.arange(self.length) <= self.now(), none, none - torch.inf)
 
     def over_keys(self, row: Tensor) -> Tensor:
         """Return a row over all positions, `(…, length)`, in the order of a cache's places."""
         if not self.chunk:
             return row
         whole = functional.pad(row, (0, chunked(self.length, self.chunk) - self.length))
-        places = (torch.arange(self.chunk) + self.now() - (self.chunk - 1)).clamp(min=0)
+        _, slots = next(iter(self.places.values()))
+        places = torch.arange(self.chunk) + self.now() - slots.narrow(0, 0, 1)
         return torch.cat([whole, whole.index_select(-1, places)], -1)
 
     def now(self) -> Tensor:

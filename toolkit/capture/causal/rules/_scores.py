@@ -74,5 +74,4 @@ def _judge(
 def hide_unfilled(walk: Walk, scores: Tensor) -> Tensor:
     """Hide the places of the cache that are not filled yet; keys are the last axis."""
     # One vector for all layers, and a sum is cheaper than a choice.
-    hidden = torch.full((), -torch.inf, dtype=torch.float64)
-    return scores + torch.where(walk.visible(), torch.zeros_like(hidden), hidden)
+    return scores + walk.hidden()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,11 +31,11 @@ def matmul(walk: Walk, node: fx.Node, a: Any, b: Any) -> Lane:
             node, a.axis, lambda: mixed(a.column().unsqueeze(-2), values()).squeeze(-2)
         )
     if a.from_end == -2 and b.from_end == -1:
-        keys = walk.cache(_together(node, a, b))
+        keys = walk.cache(_turned(_together(node, a, b)))
         return walk.lane(
             node,
             a.axis,
-            lambda: against(a.column().unsqueeze(-2), keys()).squeeze(-2),
+            lambda: against(a.column().unsqueeze(-1), keys()).squeeze(-1),
             keys=len(a.shape) - 1,
         )
     if a.from_end == b.from_end <= -3:
@@ -43,9 +44,13 @@ def matmul(walk: Walk, node: fx.Node, a: Any, b: Any) -> Lane:
 
 
 def against(query: Tensor, keys: Sequence[Tensor]) -> Tensor:
-    """Return the scores of a query with keys in parts, `(…, 1, places)`."""
-    scores = [query @ part for part in keys]
-    return torch.cat(scores, -1) if len(scores) > 1 else scores[0]
+    """Return the scores of a query with keys in parts, `(…, places, 1)`.
+
+    Keys are `(…, places, features)`, the query `(…, features, 1)`: turned round, all keys would be
+    copied at every step.
+    """
+    scores = [part @ query for part in keys]
+    return torch.cat(scores, -2) if len(scores) > 1 else scores[0]
 
 
 def mixed(weights: Tensor, values: Sequence[Tensor]) -> Tensor:
@@ -56,6 +61,12 @@ def mixed(weights: Tensor, values: Sequence[Tensor]) -> Tensor:
     pieces = torch.split(weights, sizes, -1)
     old, recent = (piece @ part for piece, part in zip(pieces, values, strict=True))
     return old + recent
+
+
+def _turned(lane: Lane) -> Lane:
+    """Return a lane, time its last axis, with time before the axis that was last but one."""
+    *outer, features, places = lane.shape
+    return replace(lane, axis=lane.axis - 1, shape=(*outer, places, features))
 
 
 def _together(node: fx.Node, a: Lane, b: Lane) -> Lane:
@@ -87,20 +98,22 @@ def attention(
         rows = _mask_rows(walk, node, mask)
     elif not is_causal:
         raise Refusal(node, "attention without a causal mask")
-    keys, values = walk.cache(_together(node, q, k)), walk.cache(_together(node, q, v))
-    factor = q.shape[-1] ** -0.5 if scale is None else scale
     groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
+    # As caches are carried: a view of one is an operator, too.
+    flat = rows is None and groups == 1 and q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    keys, values = (walk.cache(_together(node, q, lane), flat=flat) for lane in (k, v))
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
 
     def column() -> Tensor:
-        # The cache from the left: turned round, all of it would be copied at every step.
-        query = (q.column() * factor).unsqueeze(-1)
-        found = [_repeat(part, groups) @ query for part in keys()]
-        scores = torch.cat(found, -2) if len(found) > 1 else found[0]
+        query = q.column() * factor
+        query = query.reshape(-1, query.shape[-1]) if flat else query
+        scores = against(query.unsqueeze(-1), [_repeat(part, groups) for part in keys()])
         scores = scores.squeeze(-1).unsqueeze(-2)
         if rows is not None:
             scores = _with_row(scores, walk.over_keys(rows()).unsqueeze(-2))
         weights = hide_unfilled(walk, scores).softmax(-1)
-        return mixed(weights, [_repeat(part, groups) for part in values()]).squeeze(-2)
+        found = mixed(weights, [_repeat(part, groups) for part in values()])
+        return found.reshape(*q.shape[:-2], found.shape[-1])
 
     return walk.lane(node, q.axis, column)
 
