@@ -363,6 +363,48 @@ CONTEXT_ARRAYS: Arrays = {
     "half": np.array(0.5),
 }
 
+ATTENTION = """
+attention (float[batch,4] q, float[batch,6,4] k, float[batch,6,4] v) => (float[batch,1,4] y) {
+  keys = ReduceSum <keepdims = 0> (k, zero)
+  values = ReduceSum <keepdims = 0> (v, zero)
+  batch = Shape <start = 0, end = 1> (q)
+  size = Squeeze (batch)
+  count = Sub (size, three)
+  filled = Less (places, count)
+  hidden = Where (filled, shown, unfilled)
+  y = Scan <num_scan_inputs = 1, body = attend (float[4] now) => (float[1,4] found)
+    <float[4,1] query, float[6,1] old, float[2,1] recent, float[8,1] scores, float[1,8] row,
+     float[8] shift, float[1,8] masked, float[1,8] weights, float[1,6] of_old, float[1,2] of_recent,
+     float[1,4] a, float[1,4] b> {
+    query = Unsqueeze (now, one)
+    old = MatMul (keys, query)
+    recent = MatMul (newest, query)
+    scores = Concat <axis = 0> (old, recent)
+    row = Reshape (scores, row_dims)
+    shift = Concat <axis = 0> (hidden, later)
+    masked = Add (row, shift)
+    weights = Softmax <axis = -1> (masked)
+    of_old, of_recent = Split <axis = 1> (weights, sizes)
+    a = MatMul (of_old, values)
+    b = MatMul (of_recent, newest)
+    found = Add (a, b)
+  }> (q)
+}
+"""
+
+ATTENTION_ARRAYS: Arrays = {
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "three": np.array(3),
+    "places": np.arange(6),
+    "shown": np.array(0.0),
+    "unfilled": np.array(-np.inf),
+    "newest": DRAW.normal(size=(2, 4)),
+    "later": np.array([0.0, -np.inf]),
+    "row_dims": np.array([1, 8]),
+    "sizes": np.array([6, 2]),
+}
+
 GRAPHS: dict[str, tuple[str, Arrays]] = {
     "flow": (FLOW, FLOW_ARRAYS),
     "sums": (SUMS, SUMS_ARRAYS),
@@ -374,6 +416,7 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "coupled": (COUPLED, COUPLED_ARRAYS),
     "masked inverse": (MASKED_INVERSE, MASKED_INVERSE_ARRAYS),
     "context": (CONTEXT, CONTEXT_ARRAYS),
+    "attention": (ATTENTION, ATTENTION_ARRAYS),
     "gated": (GATED, {"one": np.array(1.0)}),
     "function": (FUNCTION, {"half": np.array(0.5)}),
 }

@@ -80,24 +80,27 @@ class CacheSampler(ScanSampler):
         """Draw the positions of one chunk, then put its columns into the caches."""
         times, *rest = entries
         carried, old = parts(states, [len(states) - len(self.caches)])
-        recent = [torch.zeros_like(cache.select(1, 0)) for cache in old]
-        whole = [cache.flatten(1, 2) for cache in old]
+        recent = [cache.new_zeros(cache.shape[0], self.chunk, cache.shape[2]) for cache in old]
         rows = [torch.arange(old[self.leads.index(lead)].shape[0]) for lead in range(self.rows)]
         later, *fixed = fixed
-        none = torch.zeros((), dtype=later.dtype)
-        hidden = torch.where(torch.arange(self.length) < times[0], none, none - torch.inf)
+        shown = torch.zeros((), dtype=later.dtype)
+        unfilled = torch.full((), -torch.inf, dtype=later.dtype)
+        hidden = torch.where(torch.arange(self.length) < times[0], shown, unfilled)
         slots = torch.arange(self.chunk).unsqueeze(1)
         slots_of = [slots.expand(self.chunk, row.shape[0]).clone() for row in rows]
         last, (levels,) = scanned(
             self._position,
             [*carried, *recent],
             [later, *slots_of, times, *rest],
-            [hidden, *rows, *whole, *fixed],
+            [hidden, *rows, *old, *fixed],
         )
         carried, columns = parts(last, [len(carried)])
-        number = times[0] // self.chunk
+        here = [times.expand(row.shape[0], self.chunk) for row in rows]
+        places = [
+            (row.unsqueeze(1).expand_as(now), now) for row, now in zip(rows, here, strict=True)
+        ]
         filled = [
-            cache.index_put((rows[lead], number.expand(rows[lead].shape)), new)
+            cache.index_put(places[lead], new)
             for cache, new, lead in zip(old, columns, self.leads, strict=True)
         ]
         return [*carried, *filled], (levels,)
@@ -125,9 +128,9 @@ class CacheSampler(ScanSampler):
         return [next(recent if number in self.caches else small) for number in range(count)]
 
     def _blank(self, state: Tensor, axis: int) -> Tensor:
-        """Return an empty cache, `(entries before time, chunks, positions, entries behind)`."""
+        """Return an empty cache, `(entries before time, positions, entries behind)`."""
         before, behind = (math.prod(part) for part in (state.shape[:axis], state.shape[axis + 1 :]))
-        return state.new_zeros(before, self.length // self.chunk, self.chunk, behind)
+        return state.new_zeros(before, self.length, behind)
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:
