@@ -64,6 +64,17 @@ def by_chunk(value: Tensor, count: Any, size: int, length: int) -> Tensor:
     return chunks.index_select(0, torch.arange(count))
 
 
+def rows_at(value: Tensor, rows: Tensor) -> Tensor:
+    """Return rows of a sequence of rows, inside a loop by one operator.
+
+    Arguments:
+        value: The sequence, `(rows, …)`.
+        rows: Which, `(count,)`.
+    """
+    # A selection would first make sure that the numbers have one axis.
+    return functional.embedding(rows, value) if value.ndim == 2 else value.index_select(0, rows)
+
+
 def parts(values: Sequence[Tensor], sizes: Sequence[int]) -> list[Sequence[Tensor]]:
     """Return values in pieces of the given sizes, and the rest."""
     pieces, start = [], 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from toolkit.capture.causal.derive import contexts, resized
 from toolkit.capture.causal.lane import Refusal
 from toolkit.capture.causal.network import any_samples, network_input
 from toolkit.capture.causal.prove import prove_wave
-from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave
+from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave, rows_of
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.protocols import Scheduled
 from toolkit.schedules._step import BATCH, STEPS, precision_of
@@ -30,7 +32,7 @@ class PixelStep(nn.Module):
         super().__init__()
         self.sampler, self.known = sampler, derived.known
         self.prologue, self.step = derived.prologue.to(dtype), derived.step.to(dtype)
-        self.steps, self.histories = derived.wave.steps, len(derived.reads)
+        self.steps, self.places = derived.wave.steps, derived.places
         for number, table in enumerate(derived.reads):
             self.register_buffer(f"reads_{number}", table)
 
@@ -47,12 +49,14 @@ class PixelStep(nn.Module):
         place = time.reshape(1)
         reads = [
             self.get_buffer(f"reads_{number}").index_select(0, place).squeeze(0)
-            for number in range(self.histories)
+            for number in range(len(self.places))
         ]
+        rows = [rows_of(1 + time % (count - 1), count, batch) for count in self.places]
+        states = [state.flatten(0, 1) for state in rest[count:]]
         tables, wholes = known[: self.known[0]], known[self.known[0] : sum(self.known)]
         now = [table.index_select(0, place).squeeze(0) for table in tables]
-        found: tuple[Tensor, ...] = self.step(batch, x, *reads, *rest[count:], *now, *wholes)
-        return found
+        logits, *following = self.step(batch, x, *reads, *rows, *states, *now, *wholes)
+        return (logits, *self._by_item(following))
 
     def inputs(self) -> list[Input]:
         """Return the inputs with examples: pixel, time, context, and states after some steps."""
@@ -77,11 +81,18 @@ class PixelStep(nn.Module):
     def zeros(self, batch: int) -> list[Tensor]:
         """Return the states before the first pixel."""
         known = self.prologue(batch, *contexts(self.sampler, batch))
-        return [torch.zeros_like(state) for state in known[sum(self.known) :]]
+        return self._by_item(torch.zeros_like(state) for state in known[sum(self.known) :])
+
+    def _by_item(self, states: Iterable[Tensor]) -> list[Tensor]:
+        """Return histories as states of each item, `(batch, places, …)`."""
+        return [
+            state.reshape(-1, count, state.shape[1])
+            for state, count in zip(states, self.places, strict=True)
+        ]
 
     def outputs(self) -> list[str]:
         """Return the names of the outputs."""
-        return ["logits", *(f"next_state_{number}" for number in range(self.histories))]
+        return ["logits", *(f"next_state_{number}" for number in range(len(self.places)))]
 
 
 def pixel_step(model: nn.Module, sampler: Autoregressive) -> PixelStep | None:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.network import laid_out
 from toolkit.capture.causal.prove import prove_wave
-from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave
+from toolkit.capture.causal.wave.derive import DerivedWave, derive_wave, rows_of
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import ExportError
 from toolkit.core.protocols import Scheduled
-from toolkit.schedules._loop import parts, scanned
+from toolkit.schedules._loop import parts, rows_at, scanned
 from toolkit.schedules._pixel import pixel_step, with_step
 from toolkit.schedules._step import precision_of
 
@@ -48,9 +48,10 @@ class WaveSampler(nn.Module):
         self.register_buffer("places", derived.wave.places(derived.place))
         self.rest, kind = tuple(derived.pixel.shape[1:]), derived.pixel.dtype
         self.kind = dtype if kind.is_floating_point else kind
-        self.histories = len(derived.reads)
-        for number, table in enumerate(derived.reads):
-            self.register_buffer(f"reads_{number}", table)
+        self.places_of = derived.places
+        for number, (reads, writes) in enumerate(zip(derived.reads, derived.writes, strict=True)):
+            self.register_buffer(f"reads_{number}", reads)
+            self.register_buffer(f"writes_{number}", writes)
 
     def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one picture per item of the batch.
@@ -67,10 +68,15 @@ class WaveSampler(nn.Module):
         batch = noise.shape[1]
         prefix, controls, context = split(self.sampler, given)
         tables, wholes, first = parts(self.prologue(batch, *context), list(self.known))
-        reads = [self.get_buffer(f"reads_{number}") for number in range(self.histories)]
+        reads = [self.get_buffer(f"reads_{number}") for number in range(len(self.places_of))]
+        rows = [
+            rows_of(self.get_buffer(f"writes_{number}"), count, batch)
+            for number, count in enumerate(self.places_of)
+        ]
         controls = [control.repeat_interleave(self.slots, 0) for control in controls]
-        inputs = [self._by_step(noise), *map(self._by_step, prefix), *reads, *tables]
-        fixed = [*controls, *wholes, *self.draw.constants()]
+        inputs = [self._order(batch), *reads, *rows, *tables]
+        everything = [item.flatten(0, 1) for item in (noise, *prefix)]
+        fixed = [*everything, *controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(self._wave, first, inputs, fixed)
         levels = levels.reshape(len(self.pixels), batch, self.slots, *levels.shape[2:])
         levels = levels.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
@@ -80,28 +86,34 @@ class WaveSampler(nn.Module):
 
     def _wave(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw the pixels of one step."""
-        noise, prefix, reads, now = parts(entries, [1, int(self.sampler.prefix), self.histories])
-        sizes = [len(controls_of(self.sampler)), self.known[1]]
-        controls, wholes, constants = parts(fixed, sizes)
-        kind = noise[0].dtype if self.kind.is_floating_point else self.kind
-        pixels = noise[0].new_zeros(noise[0].shape[-2], *self.rest, dtype=kind)
-        taken = (*noise, *prefix, *controls, pixels, *reads, *states, *now, *wholes)
-        level, *following = self.draw.run(states[0].shape[0], taken, constants)
+        count = len(self.places_of)
+        (order,), reads, rows, now = parts(entries, [1, count, count])
+        sizes = [1 + int(self.sampler.prefix), len(controls_of(self.sampler)), self.known[1]]
+        given, controls, wholes, constants = parts(fixed, sizes)
+        # A step at a time: all positions in another order would be as large as the noise again.
+        own = [self._taken(item, order) for item in given]
+        kind = own[0].dtype if self.kind.is_floating_point else self.kind
+        pixels = own[0].new_zeros(own[0].shape[-2], *self.rest, dtype=kind)
+        taken = (*own, *controls, pixels, *reads, *rows, *states, *now, *wholes)
+        level, *following = self.draw.run(rows[0].shape[0], taken, constants)
         return following, (level,)
 
-    def _by_step(self, given: Tensor) -> Tensor:
-        """Return what every position has, `(positions, batch, …)`, in the order of the steps.
+    def _order(self, batch: int) -> Tensor:
+        """Return the rows of `(positions * batch, …)` that each step takes, `(steps, items)`.
 
-        Returns:
-            `(steps, items, …)`, or `(steps, colours, items, …)`.
+        Of colours all rows of the first come first.
         """
-        batch, rest = given.shape[1], given.shape[2:]
         items = torch.arange(batch).reshape(1, 1, -1, 1)
         colours = torch.arange(self.colours).reshape(1, -1, 1, 1)
         places = (self.pixels[:, None, None] * self.colours + colours) * batch + items
-        found = given.flatten(0, 1).index_select(0, places.flatten())
-        sizes = (self.colours,) if self.colours > 1 else ()
-        return found.reshape(len(self.pixels), *sizes, -1, *rest)
+        return places.flatten(1)
+
+    def _taken(self, given: Tensor, order: Tensor) -> Tensor:
+        """Return what a step takes, `(items, …)`, or `(colours, items, …)`."""
+        found = rows_at(given, order)
+        if self.colours == 1:
+            return found
+        return found.reshape(self.colours, -1, *found.shape[1:])
 
 
 def schedule(model: nn.Module, sampler: Autoregressive) -> Scheduled:

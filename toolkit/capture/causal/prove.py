@@ -192,10 +192,10 @@ def wave_by_wave(
     tables, wholes, states = _parted(prologue(batch, *context), derived.known)
     pixels = x.movedim(sampler.position_axes, (0, 1)).flatten(0, 1)
     visited = wave.entries(derived.place, derived.place.rect)
-    found = []
+    rows, found = derived.rows(batch), []
     for time in range(wave.steps):
         now = pixels[visited[time]].transpose(0, 1).flatten(0, 1)
-        given = [*(table[time] for table in derived.reads), *states]
+        given = [*(table[time] for table in (*derived.reads, *rows)), *states]
         given += [*(table[time] for table in tables), *wholes]
         logits, *states = step(batch, now, *given)
         found.append(logits.reshape(batch, wave.slots, -1))

@@ -69,16 +69,19 @@ def test_every_pixel_has_a_place_of_its_own(height, width, skew):
 def test_reads_find_the_pixels_that_the_taps_name(height, width, kernel):
     taps = MaskedConv2d("A", 1, 1, kernel).taps()
     steps, place = wave(height, width, kernel // 2 + 1)
-    reads = steps.reads(place, place, taps, 1, 2)
+    lags = max(steps.lag(place, place, tap) for tap in taps)
+    reads, writes = steps.reads(place, place, taps, (1, 2), lags), steps.writes(lags)
+    assert writes.min() == 1
     places = steps.places(place).reshape(height, width)
     for row in range(height):
         for column in range(width):
             step, slot = divmod(int(places[row, column]), steps.slots)
             for (dy, dx), entry in zip(taps, reads[step, slot].tolist(), strict=True):
                 if row + dy >= 0 and 0 <= column + dx < width:
-                    place_before, member = divmod(entry - 1, 2)
-                    steps_before, source = divmod(place_before, steps.slots)
-                    found = (step - 1 - steps_before) * steps.slots + source
+                    place_before, inside = divmod(entry, 2 * steps.slots)
+                    source, member = divmod(inside, 2)
+                    last = int((writes[:step] == place_before).nonzero().max())
+                    found = last * steps.slots + source
                     assert (found, member) == (places[row + dy, column + dx], 1)
                 else:
                     assert entry == 0

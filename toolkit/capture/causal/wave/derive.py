@@ -34,9 +34,11 @@ class DerivedWave:
         wave: The steps.
         place: When pixels are drawn, and which there are.
         reads: Per history the entries that each step reads, `(steps, …)`.
+        writes: Per history the place that each step writes, `(steps,)`.
+        places: Per history how many places it has.
         prologue: Context to known values of each step, known values, and first histories.
-        step: Pixels, then what `reads` holds for the step, histories, known values: to logits
-            and the next histories.
+        step: Pixels, then what `reads` holds for the step, what `rows` gives for it, histories,
+            known values: to logits and the next histories.
         draw: The same with noise and options first: to the categories in the place of logits.
         known: How many known values of each step and how many others there are.
         pixel: One pixel at one item.
@@ -46,12 +48,29 @@ class DerivedWave:
     wave: Wave
     place: Place
     reads: Sequence[Tensor]
+    writes: Sequence[Tensor]
+    places: tuple[int, ...]
     prologue: Body
     step: Body
     draw: Body
     known: tuple[int, int]
     pixel: Tensor
     share: float
+
+    def rows(self, batch: int) -> list[Tensor]:
+        """Return per history the rows that each step writes, `(steps, batch)`."""
+        return [rows_of(*pair, batch) for pair in zip(self.writes, self.places, strict=True)]
+
+
+def rows_of(places: Tensor, count: int, batch: int) -> Tensor:
+    """Return which rows of a history hold a place of each item, `(…, batch)`.
+
+    Arguments:
+        places: The places, `(…)`.
+        count: How many places the history has.
+        batch: The batch.
+    """
+    return places.unsqueeze(-1) + torch.arange(batch) * count
 
 
 def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) -> DerivedWave:
@@ -94,7 +113,11 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
         shape = (batch * layout.wave.slots, *layout.plane.source.rest)
         source = blank(layout.plane.source.node)
         pixels = torch.zeros(shape, dtype=source.dtype)
-        return [pixels, *(table[0].clone() for table in reads), *known[count:], *values]
+        read = [table[0].clone() for table in reads]
+        rows = [
+            rows_of(torch.tensor(1), history.places, batch).clone() for history in layout.histories
+        ]
+        return [pixels, *read, *rows, *known[count:], *values]
 
     def step(batch: int) -> Made:
         def forced(pixels: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -122,6 +145,8 @@ def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) ->
             wave=one.wave,
             place=one.places[one.plane.source],
             reads=reads,
+            writes=one.writes(),
+            places=tuple(history.places for history in one.histories),
             prologue=body(prologue, "the prologue"),
             step=body(step, "the step"),
             draw=body(draw, "the sampler's step"),

@@ -136,26 +136,36 @@ class Wave:
         dy, dx = tap
         return reader.phase - source.phase - dx - self.skew * dy
 
+    def writes(self, lags: int) -> Tensor:
+        """Return the place of a history that each step writes, `(steps,)`.
+
+        A history has a place that stays zero, then a ring of places, one per step: of each step
+        all slots, of each slot all members.
+
+        Arguments:
+            lags: Places of the ring.
+        """
+        return 1 + torch.arange(self.steps) % lags
+
     def reads(
-        self, reader: Place, source: Place, taps: Sequence[Tap], member: int, members: int
+        self, reader: Place, source: Place, taps: Sequence[Tap], among: tuple[int, int], lags: int
     ) -> Tensor:
         """Return the entries of a history that each step reads, `(steps, slots, taps)`.
-
-        A history holds one entry that stays zero, then what the last steps computed, newest
-        first: of each step all slots, of each slot all its members.
 
         Arguments:
             reader: When the reader is computed.
             source: When what it reads is computed.
             taps: Where it reads.
-            member: Number of the source in the history.
-            members: How many sources the history holds.
+            among: Number of the source in the history, and how many sources it holds.
+            lags: Places of the ring.
         """
         table = torch.zeros(self.steps, self.slots, len(taps), dtype=torch.int64)
-        ago = [self.lag(reader, source, tap) - 1 for tap in taps]
+        ago = [self.lag(reader, source, tap) for tap in taps]
+        member, members = among
         for step, slot, row, column in self.visits(reader):
             for number, (dy, dx) in enumerate(taps):
                 if source.rect.holds(row + dy, column + dx):
-                    place = ago[number] * self.slots + (row + dy) % self.slots
-                    table[step, slot, number] = 1 + place * members + member
+                    place = 1 + (step - ago[number]) % lags
+                    entry = place * self.slots + (row + dy) % self.slots
+                    table[step, slot, number] = entry * members + member
         return table

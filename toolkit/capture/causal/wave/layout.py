@@ -40,7 +40,7 @@ class Piece:
 class History:
     """What the last steps gave of streams of equal size, and who reads it.
 
-    Its tensor has the shape `(batch, 1 + lags * slots * members, channels)`.
+    Its tensor has the shape `(batch * places, slots * members * channels)`.
 
     Arguments:
         members: The streams.
@@ -56,6 +56,11 @@ class History:
     def channels(self) -> int:
         """Numbers of a column."""
         return math.prod(self.members[0].rest)
+
+    @property
+    def places(self) -> int:
+        """One that stays zero, and one per step."""
+        return 1 + self.lags
 
 
 class Layout:
@@ -274,8 +279,8 @@ class Layout:
                         self.places[piece.readers[0]],
                         self.places[piece.source],
                         piece.taps,
-                        history.members.index(piece.source),
-                        len(history.members),
+                        (history.members.index(piece.source), len(history.members)),
+                        history.lags,
                     )
                     for piece in history.pieces
                 ],
@@ -283,6 +288,10 @@ class Layout:
             ).flatten(1)
             for history in self.histories
         ]
+
+    def writes(self) -> list[Tensor]:
+        """Return per history the place that each step writes, `(steps,)`."""
+        return [self.wave.writes(history.lags) for history in self.histories]
 
     def known(self, batch: int, *context: Tensor) -> tuple[Tensor, ...]:
         """Return known values as columns of every step or of all steps, then first histories.
@@ -298,9 +307,8 @@ class Layout:
         ]
         blanks = [
             torch.zeros(
-                batch,
-                1 + history.lags * self.wave.slots * len(history.members),
-                history.channels,
+                batch * history.places,
+                self.wave.slots * len(history.members) * history.channels,
                 dtype=dtype(history.members[0]),
             )
             for history in self.histories
@@ -335,10 +343,12 @@ class Layout:
             choose: Takes a function from pixels to their logits, and blank pixels; returns what
                 is chosen and the pixels.
             blank: Pixels of which the shape matters alone, `(items, …)`.
-            rest: The step's entries of `reads()`, the histories, the known values.
+            rest: The step's entries of `reads()`, the rows of the histories that it writes, one
+                per item of the batch; the histories, the known values.
         """
         count = len(self.histories)
-        reads, states, known = rest[:count], rest[count : 2 * count], rest[2 * count :]
+        reads, writes, states = (rest[part * count : (part + 1) * count] for part in range(3))
+        known = rest[3 * count :]
         gathered = _gathered(self, reads, states)
 
         def logits(pixels: Tensor) -> Tensor:
@@ -347,8 +357,7 @@ class Layout:
         chosen, pixels = choose(logits, blank)
         step = Step(self, pixels, gathered, known)
         following = [
-            step.pushed(history, state)
-            for history, state in zip(self.histories, states, strict=True)
+            step.pushed(*given) for given in zip(self.histories, states, writes, strict=True)
         ]
         return (chosen, *following)
 
@@ -360,8 +369,9 @@ def _gathered(
     found: dict[Stream, list[tuple[Piece, Tensor]]] = {}
     for history, entries, state in zip(layout.histories, reads, states, strict=True):
         sizes = [len(piece.taps) * history.channels for piece in history.pieces]
-        columns = state.index_select(1, entries)
-        columns = columns.reshape(state.shape[0] * layout.wave.slots, sum(sizes))
+        batch = state.shape[0] // history.places
+        columns = state.reshape(batch, -1, history.channels).index_select(1, entries)
+        columns = columns.reshape(batch * layout.wave.slots, sum(sizes))
         split = torch.split(columns, sizes, 1) if len(sizes) > 1 else [columns]
         for piece, column in zip(history.pieces, split, strict=True):
             for reader in piece.readers:
@@ -447,16 +457,11 @@ class Step:
         """Return a known value."""
         return self.given[request]
 
-    def pushed(self, history: History, state: Tensor) -> Tensor:
-        """Return a history one step on."""
+    def pushed(self, history: History, state: Tensor, rows: Tensor) -> Tensor:
+        """Return a history one step on, its oldest place written anew."""
         columns = [
             value if value.ndim == 2 else value.reshape(-1, history.channels)
             for value in map(self.value, history.members)
         ]
-        per = self.layout.wave.slots * len(columns)
         new = torch.cat(columns, 1) if len(columns) > 1 else columns[0]
-        new = new.reshape(state.shape[0], per, history.channels)
-        parts = [state[:, :1], new]
-        if history.lags > 1:
-            parts.append(state[:, 1 : 1 + (history.lags - 1) * per])
-        return torch.cat(parts, 1)
+        return state.index_put((rows,), new.reshape(-1, state.shape[1]))
