@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from toolkit.core.errors import ExportError
-from toolkit.lowerings.splines import ARGUMENTS
+from toolkit.lowerings.operators import ARGUMENTS
 from toolkit.nn.operators import DOMAIN, OPERATORS, VERSION
 from toolkit.passes._exact import optimize
 

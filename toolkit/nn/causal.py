@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toolkit.core.errors import UsageError
+from toolkit.nn.operators import OPERATORS
 from toolkit.nn.stack import State
+from toolkit.nn.taps import past_taps
 
 Kind = Literal["A", "B"]
+STEP = OPERATORS["MaskedConvolutionStep"]
 
 
 def groups(channels: int, colours: int) -> Tensor:
@@ -93,9 +96,7 @@ class CausalConv1d(nn.Conv1d):
 
     def past(self, state: Tensor) -> Tensor:
         """Return what the past taps, of which there are some, and the bias give: `(batch, out)`."""
-        taps = state[:, :, :: self.dilation[0]]
-        y = torch.einsum("bck,ock->bo", taps, self.masked_weight()[:, :, :-1])
-        return y if self.bias is None else y + self.bias
+        return past_taps(self._seen(state), self.masked_weight()[:, :, :-1], self.bias)
 
     def current(self, x: Tensor) -> Tensor:
         """Return what the current tap gives, `(batch, out)` of `(batch, in)`."""
@@ -103,9 +104,16 @@ class CausalConv1d(nn.Conv1d):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return `(batch, out)` of `(batch, in)`, and the entries for the next step."""
+        weight, bias = self.masked_weight(), self.bias
         if self.reach == 0:
-            return F.linear(x, self.masked_weight()[:, :, 0], self.bias), state
-        return self.past(state) + self.current(x), torch.cat([state, x.unsqueeze(2)], 2)[:, :, 1:]
+            return F.linear(x, weight[:, :, 0], bias), state
+        offset = weight.new_zeros(len(weight)) if bias is None else bias
+        y = STEP(x, self._seen(state), weight[:, :, -1], weight[:, :, :-1], offset)
+        return y, torch.cat([state, x.unsqueeze(2)], 2)[:, :, 1:]
+
+    def _seen(self, state: Tensor) -> Tensor:
+        """Return the entries under the past taps, `(batch, in, taps)`."""
+        return state[:, :, :: self.dilation[0]]
 
 
 class MaskedConv1d(CausalConv1d):

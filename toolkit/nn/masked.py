@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.core.errors import UsageError
-from toolkit.nn.causal import Kind, colour_mask
+from toolkit.nn.causal import STEP, Kind, colour_mask
 from toolkit.nn.stack import State, init_state, step
+from toolkit.nn.taps import past_taps
 
 Tap = tuple[int, int]
 
@@ -101,15 +102,7 @@ class MaskedConv2d(nn.Conv2d):
 
     def past(self, state: State) -> Tensor:
         """Return what the past taps, of which there are some, and the bias give: `(batch, out)`."""
-        pixels, column = state
-        rows, columns = self.offsets.unbind(1)
-        width = self._width(pixels)
-        inside = (column + columns >= 0) & (column + columns < width)
-        places = (pixels.shape[2] + rows * width + columns).clamp(max=pixels.shape[2] - 1)
-        read = pixels[:, :, places] * inside
-        weight = self.masked_weight()[:, :, rows + self.middle, columns + self.middle]
-        y = torch.einsum("bct,oct->bo", read, weight)
-        return y if self.bias is None else y + self.bias
+        return past_taps(*self._past(state), self.bias)
 
     def current(self, x: Tensor) -> Tensor:
         """Return what the current pixel gives, `(batch, out)` of `(batch, in)`."""
@@ -123,9 +116,23 @@ class MaskedConv2d(nn.Conv2d):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Return `(batch, out)` of `(batch, in)`, and the pixels for the next step."""
+        weight, bias = self.masked_weight(), self.bias
+        now = weight[:, :, self.middle, self.middle]
         if self.middle == 0:
-            return functional.linear(x, self.masked_weight()[:, :, 0, 0], self.bias), state
-        return self.past(state) + self.current(x), self.remember(x, state)
+            return functional.linear(x, now, bias), state
+        offset = weight.new_zeros(len(weight)) if bias is None else bias
+        seen, past = self._past(state)
+        return STEP(x, seen, now, past, offset), self.remember(x, state)
+
+    def _past(self, state: State) -> tuple[Tensor, Tensor]:
+        """Return the pixels under the past taps, `(batch, in, taps)`, and their weights."""
+        pixels, column = state
+        rows, columns = self.offsets.unbind(1)
+        width = self._width(pixels)
+        inside = (column + columns >= 0) & (column + columns < width)
+        places = (pixels.shape[2] + rows * width + columns).clamp(max=pixels.shape[2] - 1)
+        weight = self.masked_weight()[:, :, rows + self.middle, columns + self.middle]
+        return pixels[:, :, places] * inside, weight
 
     def _width(self, pixels: Tensor) -> int:
         """Return the picture's width."""

@@ -1,4 +1,4 @@
-"""The splines as torch operators of the namespace `toolkit`: whole for a tracer, plain in eager.
+"""Torch operators of the namespace `toolkit`: whole for a tracer, plain in eager.
 
 Importing this file registers `torch.ops.toolkit.<name>` for every name of `OPERATORS`.
 """
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from toolkit.nn import splines
+from toolkit.nn.taps import masked_convolution_step
 
 DOMAIN = "toolkit"
 VERSION = 1
@@ -27,13 +28,15 @@ class Operator:
         plain: The same in plain torch: positional tensors, keyword numbers and words.
         op_type: Its ONNX name.
         outputs: Names of what it returns.
+        blank: Returns tensors of its outputs' sizes, one or several as `plain` does.
     """
 
-    plain: Callable[..., tuple[Tensor, Tensor]]
+    plain: Callable[..., Any]
     op_type: str
-    outputs: tuple[str, ...] = ("y", "log_det")
+    outputs: tuple[str, ...]
+    blank: Callable[..., Any]
 
-    def __call__(self, *tensors: Tensor, **arguments: Any) -> tuple[Tensor, Tensor]:
+    def __call__(self, *tensors: Tensor, **arguments: Any) -> Any:
         """Apply the torch operator; the tracer of TorchScript, which knows none, sees its parts."""
         tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         return (self.plain if tracing else self.overload)(*tensors, **arguments)
@@ -58,14 +61,29 @@ class Operator:
         return list(inspect.signature(self.plain).parameters.items())
 
 
+def _spline(plain: Callable[..., tuple[Tensor, Tensor]], op_type: str) -> Operator:
+    def blank(x: Tensor, *tables: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        # An addition tells a tracer which sizes are equal.
+        like = sum((table.select(-1, 0) for table in tables), start=x)
+        return torch.empty_like(like), torch.empty_like(like)
+
+    return Operator(plain, op_type, ("y", "log_det"), blank)
+
+
 OPERATORS: Mapping[str, Operator] = {
     operator.op_type: operator
     for operator in (
-        Operator(splines.rational_quadratic, "RationalQuadraticSpline"),
-        Operator(splines.rational_linear, "RationalLinearSpline"),
-        Operator(splines.piecewise_linear, "PiecewiseLinearSpline"),
-        Operator(splines.piecewise_quadratic, "PiecewiseQuadraticSpline"),
-        Operator(splines.piecewise_cubic, "PiecewiseCubicSpline"),
+        _spline(splines.rational_quadratic, "RationalQuadraticSpline"),
+        _spline(splines.rational_linear, "RationalLinearSpline"),
+        _spline(splines.piecewise_linear, "PiecewiseLinearSpline"),
+        _spline(splines.piecewise_quadratic, "PiecewiseQuadraticSpline"),
+        _spline(splines.piecewise_cubic, "PiecewiseCubicSpline"),
+        Operator(
+            masked_convolution_step,
+            "MaskedConvolutionStep",
+            ("y",),
+            lambda x, past, *more: torch.empty_like((x[:, 0] + past[:, 0, 0])[:, None] + more[-1]),
+        ),
     )
 }
 
@@ -74,14 +92,9 @@ def _register(operator: Operator) -> None:
     name = f"{DOMAIN}::{operator.plain.__name__}"
     custom = torch.library.custom_op(name, operator.plain, mutates_args=())
 
-    def empty(x: Tensor, *tables: Tensor, **_: Any) -> tuple[Tensor, ...]:
-        # An addition tells a tracer which sizes are equal.
-        like = sum((table.select(-1, 0) for table in tables), start=x)
-        return tuple(torch.empty_like(like) for _ in operator.outputs)
-
-    def remember(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:  # noqa: ARG001
+    def remember(ctx: Any, inputs: Any, output: Any, keyword_only_inputs: Any = None) -> None:  # noqa: ARG001
         ctx.save_for_backward(*inputs)
-        ctx.arguments = keyword_only_inputs
+        ctx.arguments = keyword_only_inputs or {}
 
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         with torch.enable_grad():
@@ -89,7 +102,7 @@ def _register(operator: Operator) -> None:
             results = operator.plain(*inputs, **ctx.arguments)
         return torch.autograd.grad(results, inputs, gradients)
 
-    custom.register_fake(empty)
+    custom.register_fake(operator.blank)
     custom.register_autograd(backward, setup_context=remember)
 
 

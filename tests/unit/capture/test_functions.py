@@ -10,8 +10,12 @@ from onnxscript.optimizer import optimize_ir
 from torch.export import Dim
 
 from toolkit.capture import functions
+from toolkit.capture.capture import capture
+from toolkit.capture.dynamo import Form
+from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import ExportError
 from toolkit.lowerings import table
+from toolkit.nn.causal import CausalConv1d
 from toolkit.nn.operators import DOMAIN, OPERATORS
 
 BINS = 4
@@ -181,3 +185,35 @@ def test_what_has_no_body_is_refused(op_type, shape, reason):
     )
     with pytest.raises(ExportError, match=reason):
         functions.attach(model)
+
+
+class Stepped(torch.nn.Module):
+    """One step of two masked convolutions: an op of the domain for each."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.ModuleList([CausalConv1d(3, 4, 3), CausalConv1d(4, 2, 2)])
+
+    def forward(self, x, first, second):
+        x, after = self.layers[0].step(x, first)
+        y, later = self.layers[1].step(x.relu(), second)
+        return y, after, later
+
+
+@pytest.mark.parametrize("custom_ops", ["function", "inline"])
+def test_a_step_of_a_masked_convolution_is_a_function_or_its_operators(tmp_path, custom_ops):
+    model = Stepped().eval()
+    states = [layer.init_state(2) + 1 for layer in model.layers]
+    inputs = (torch.randn(2, 3), *states)
+    dims = [("batch", *[None] * (item.ndim - 1)) for item in inputs]
+    named = [Input(f"in_{i}", *pair) for i, pair in enumerate(zip(inputs, dims, strict=True))]
+    entry = Entry("step", inputs=named, outputs=("y", "after", "later"))
+    captured = capture(model, entry, tmp_path / "step.onnx", form=Form(custom_ops=custom_ops))
+    made = ir.load(tmp_path / "step.onnx")
+    expected = ["MaskedConvolutionStep"] * 2 if custom_ops == "function" else []
+    assert [node.op_type for node in own_nodes(made)] == expected
+    assert [item["name"] for item in captured.as_dict()["custom_ops"]] == expected[:1]
+    found = session(made).run(None, {f"in_{i}": item.numpy() for i, item in enumerate(inputs)})
+    for mine, truth in zip(found, model(*inputs), strict=True):
+        np.testing.assert_allclose(mine, truth.detach().numpy(), atol=1e-6)

@@ -7,7 +7,6 @@ import torch
 
 from toolkit.core.errors import UsageError
 from toolkit.nn import splines
-from toolkit.nn.operators import OPERATORS
 
 BINS = 6
 BOX = {"left": -2.0, "right": 1.0, "bottom": -1.0, "top": 3.0}
@@ -131,22 +130,3 @@ def test_what_does_not_fit_is_refused(wrong):
     widths, heights, derivatives = tables("rational_quadratic")
     with pytest.raises(UsageError):
         splines.rational_quadratic(values(), widths, heights, derivatives[..., 2:], **wrong)
-
-
-@pytest.mark.parametrize("op_type", OPERATORS)
-def test_the_operator_is_the_function_its_fake_and_its_gradient(op_type):
-    operator = OPERATORS[op_type]
-    made = tables(operator.plain.__name__, lead=(4, 3))
-    inputs = tuple(item.requires_grad_() for item in (values(-0.9, 0.9, (4, 3)), *made))
-    torch.library.opcheck(
-        operator.overload,
-        inputs,
-        {"left": -1.0, "bottom": -1.0},
-        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
-    )
-    for ours, plain in zip(operator(*inputs), operator.plain(*inputs), strict=True):
-        assert torch.equal(ours, plain)
-    gradients = torch.autograd.grad(operator(*inputs)[0].sum(), inputs)
-    plain_gradients = torch.autograd.grad(operator.plain(*inputs)[0].sum(), inputs)
-    for ours, plain in zip(gradients, plain_gradients, strict=True):
-        assert torch.equal(ours, plain)

@@ -1,4 +1,4 @@
-"""Splines as one node of the domain `toolkit`, which `capture.functions` gives a body."""
+"""The toolkit's operators as one node of its domain, which `capture.functions` gives a body."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ def _translation(operator: Operator) -> Callable[..., Any]:
 
     def translation(*tensors: Any, **given: Any) -> Any:
         arguments = {**operator.attributes, **given}
-        outputs = emit(*tensors, **{n: _attribute(value) for n, value in arguments.items()})
-        outputs[0].producer().metadata_props[ARGUMENTS] = json.dumps(arguments)
-        return outputs
+        made = emit(*tensors, **{n: _attribute(value) for n, value in arguments.items()})
+        first = made if len(operator.outputs) == 1 else made[0]
+        first.producer().metadata_props[ARGUMENTS] = json.dumps(arguments)
+        return made
 
     return translation
 
@@ -61,8 +62,8 @@ def _attribute(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-class Splines:
-    """Every operator of `nn.operators`."""
+class Operators:
+    """Every operator of `nn.operators`: splines, and one position of a masked convolution."""
 
     def __call__(self) -> Mapping[torch._ops.OpOverload, Callable[..., Any]]:
         """Return the table."""
@@ -117,7 +118,10 @@ class Splines:
         shared = Example(
             quadratic.default, (x, draw(3, 4), draw(3, 4), draw(3, 3)), shared=(1, 2, 3)
         )
+        pixels = (draw(9, 3), draw(9, 3, 4), draw(5, 3), draw(5, 3, 4), draw(5))
+        step = Example(names.masked_convolution_step.default, pixels, shared=(2, 3, 4))
         return {
+            "masked convolution": step,
             "one table for all": shared,
             **{
                 name: Example(partial(operator.default, **arguments), inputs)
@@ -126,4 +130,4 @@ class Splines:
         }
 
 
-lowering = Splines()
+lowering = Operators()
