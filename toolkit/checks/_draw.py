@@ -65,13 +65,14 @@ def tails(source: Source, count: int) -> dict[str, Tensor]:
 def edges(source: Source) -> dict[str, Tensor]:
     """Return constant samples at both zeros, denormals, ones, the data's extremes and the bounds.
 
-    Every bound of the domain comes with its neighbour inside.
+    Every bound of the domain comes with its neighbour inside. Where a case holds fewer samples
+    they are the first, the last and those between, evenly.
     """
     import torch
 
     columns = {item.name: _edge_values(source, item) for item in source.entry.inputs}
-    count = max(map(len, columns.values()))
-    rows = torch.arange(count)
+    longest = max(map(len, columns.values()))
+    rows = torch.linspace(0, longest - 1, min(longest, source.samples)).round().long()
     return {
         item.name: constant(item, columns[item.name][rows % len(columns[item.name])])
         for item in source.entry.inputs

@@ -70,6 +70,9 @@ NEIGHBOURS = 3
 FEWEST = 16
 # Eager takes some ten seconds for as many in float64, and a dozen cases ask it.
 MOST_OPERATIONS = 1e11
+# Where a few samples take more than these, each holds so many numbers that two say enough.
+MOST_OF_FEWEST = 5e11
+FEWEST_LARGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +292,9 @@ class _Judge:
             return max(FEWEST, wanted // self.entry.inputs[0].shape[0])
         if "samples" in self.recipe.verify.model_fields_set:
             return wanted
-        return min(wanted, max(FEWEST, int(MOST_OPERATIONS / max(1.0, oracle.operations))))
+        operations = max(1.0, oracle.operations)
+        few = min(FEWEST, max(FEWEST_LARGE, int(MOST_OF_FEWEST / operations)))
+        return min(wanted, max(few, int(MOST_OPERATIONS / operations)))
 
 
 def export(

@@ -146,7 +146,14 @@ def test_golden_cases_hold_both_answers(finished_run: Callable[[str, str], RunFo
 
 @pytest.mark.parametrize(
     ("operations", "asked", "samples"),
-    [(32.0, {}, 1024), (32e9, {}, 16), (2e9, {}, 50), (32e9, {"samples": 100}, 100)],
+    [
+        (32.0, {}, 1024),
+        (30e9, {}, 16),
+        (2e9, {}, 50),
+        (100e9, {}, 5),
+        (1e12, {}, 2),
+        (1e12, {"samples": 100}, 100),
+    ],
 )
 def test_a_case_of_a_heavy_model_holds_fewer_samples_unless_they_are_asked_for(
     tmp_path, monkeypatch, operations, asked, samples
