@@ -26,7 +26,7 @@ RANDOM = (
     "RandomUniform",
     "RandomUniformLike",
 )
-# They keep every value to the last digits, serve every runtime, and cost milliseconds.
+# They keep every value to its rounding, serve every runtime, and cost milliseconds.
 LAYOUT = (
     "powers",
     "gathers",

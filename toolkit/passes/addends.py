@@ -83,10 +83,16 @@ def _reads(user: ir.Node, node: ir.Node, value: ir.Value, bias: ir.Value | None)
 def _joined(node: ir.Node, value: ir.Value, bias: ir.Value) -> ir.Value:
     """Return the value with the bias added, or taken off: one node for all layers."""
     for user, place in value.uses():
-        if place == 0 and user.op_type == node.op_type and user.inputs[1] is bias:
+        same = place == 0 and user.op_type == node.op_type and user.inputs[1] is bias
+        if same and _precedes(user, node):
             return user.outputs[0]
     made = new_node(node, node.op_type, [value, bias], shape_of=node.outputs[0])
     return made.outputs[0]
+
+
+def _precedes(first: ir.Node, second: ir.Node) -> bool:
+    graph = second.graph or ()
+    return next((node for node in graph if node is first or node is second), second) is first
 
 
 rewrite = LocalRewrite(

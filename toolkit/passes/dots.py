@@ -6,6 +6,7 @@ once, and takes a bias that follows along.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from toolkit.passes._graph import (
@@ -35,9 +36,9 @@ def multiply(graph: ir.Graph, node: ir.Node) -> bool:
         return False
     for value, other in (product.inputs, reversed(product.inputs)):
         row = constant(other)
-        if row is None or dims(value) != shape or row.shape[-1:] != shape[-1:]:
+        if row is None or dims(value) != shape or not np.issubdtype(row.dtype, np.floating):
             continue
-        if row.size != shape[-1]:
+        if row.shape[-1:] != shape[-1:] or row.size != shape[-1]:
             continue
         kept = integer(node, "keepdims", 1)
         weights = new_constant(node, row.reshape(-1, *(1,) * kept), "row")

@@ -30,7 +30,9 @@ def join(graph: ir.Graph, node: ir.Node) -> bool:
     value, factor = first[0], first[1] * last[1]
     wanted = node.outputs[0]
     dtype = (wanted.dtype or ir.DataType.FLOAT).numpy()
-    if not np.isfinite(np.array(factor, dtype)) or not abs(factor) >= np.finfo(dtype).tiny:
+    if not np.issubdtype(dtype, np.floating):
+        return False
+    if not np.finfo(dtype).tiny <= abs(factor) <= np.finfo(dtype).max:
         return False
     stored = new_constant(node, np.array(factor, dtype), "factor")
     made = new_node(node, "Mul", [value, stored], shape_of=wanted)

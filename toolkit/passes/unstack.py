@@ -66,11 +66,16 @@ def _taken(value: ir.Value, kinds: int) -> list[tuple[int, ir.Value]]:
             if place is None or place.ndim:
                 return []
             found.append((int(place) % kinds, node.outputs[0]))
-        elif is_op(node, "Split") and along and len(node.outputs) == kinds:
+        elif is_op(node, "Split") and along and _ones(node):
             found += enumerate(node.outputs)
         else:
             return []
     return found
+
+
+def _ones(split: ir.Node) -> bool:
+    """Return whether every piece holds one number of each feature."""
+    return all((dims(value) or (0,))[-1] == 1 for value in split.outputs)
 
 
 def _ordered(layer: ir.Node, order: Array) -> bool:

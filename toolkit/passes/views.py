@@ -77,6 +77,9 @@ def _around(node: ir.Node) -> bool:
     shape, source = dims(node.outputs[0]), view.inputs[0]
     if shape is None or dims(source) != shape:
         return False
+    numbers = [item for inner in chain for item in inner.inputs if scalar(item) is not None]
+    if any(len(item.shape or ()) > len(shape) for item in numbers if item is not None):
+        return False
     chain[-1].replace_input_with(_place(chain[-1]), source)
     for inner in chain:
         inner.outputs[0].shape = ir.Shape(shape)

@@ -67,10 +67,16 @@ def test_two_views_become_one(build, answer) -> None:
     [
         "a = Reshape (x, flat) b = CumSum (a, zero) y = Reshape (b, same)",
         "w = Reshape (x, split) b = Mul (w, corner) y = Reshape (b, same)",
+        "w = Reshape (x, split) b = Mul (w, deep) y = Reshape (b, same)",
     ],
 )
 def test_operators_that_feel_the_shape_keep_it(build, body) -> None:
-    constants = {**CONSTANTS, "zero": np.array(0), "corner": np.ones((2, 1), "f")}
+    constants = {
+        **CONSTANTS,
+        "zero": np.array(0),
+        "corner": np.ones((2, 1), "f"),
+        "deep": np.ones((1, 1, 1), "f"),
+    }
     assert rewrite(build(text(body), **constants)).count == 0
 
 
