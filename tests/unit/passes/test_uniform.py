@@ -75,3 +75,16 @@ def test_what_depends_on_how_many_samples_there_are_stays(build, answer, body) -
 def test_a_sum_that_it_widens_keeps_it(build) -> None:
     body = "size = Shape (x) z = Expand (zero, size) y = Add (z, two)"
     assert rewrite(build(text(body), **CONSTANTS)).count == 0
+
+
+def test_sizes_that_only_some_samples_fit_keep_it(build, answer) -> None:
+    body = """a = Reshape (x, flat) size = Shape (a) b = Expand (two, size) d = Reshape (b, squares)
+      e = Reshape (x, squares) f = Mul (e, d) y = Reshape (f, back)"""
+    known = "<float[m] a, float[m] b, float[p,2,2] d, float[p,2,2] e, float[p,2,2] f>"
+    model = build(
+        f"g (float[n,4] x) => (float[n,4] y) {known} {{ {body} }}",
+        **CONSTANTS,
+        squares=np.array([-1, 2, 2]),
+    )
+    assert rewrite(model).count == 0
+    np.testing.assert_array_equal(answer(model, X)[0], 2 * X)
