@@ -78,9 +78,9 @@ def test_a_sum_that_it_widens_keeps_it(build) -> None:
 
 
 def test_sizes_that_only_some_samples_fit_keep_it(build, answer) -> None:
-    body = """a = Reshape (x, flat) size = Shape (a) b = Expand (two, size) d = Reshape (b, squares)
+    body = """a = Reshape (x, flat) size = Shape (a) c = Expand (two, size) d = Reshape (c, squares)
       e = Reshape (x, squares) f = Mul (e, d) y = Reshape (f, back)"""
-    known = "<float[m] a, float[m] b, float[p,2,2] d, float[p,2,2] e, float[p,2,2] f>"
+    known = "<float[m] a, float[m] c, float[p,2,2] d, float[p,2,2] e, float[p,2,2] f>"
     model = build(
         f"g (float[n,4] x) => (float[n,4] y) {known} {{ {body} }}",
         **CONSTANTS,
