@@ -1,4 +1,4 @@
-"""Fewer operators for the same step: views of views, and splits behind views and permutations.
+"""Fewer operators for the same step: views of views, splits behind them, factors in weights.
 
 A column has lost its axis of time, so much of what a network does to lay out its axes leaves the
 numbers where they are. A step costs by its number of operators.
@@ -7,6 +7,7 @@ numbers where they are. A step costs by its number of operators.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ def lean(program: Program) -> Program:
     Arguments:
         program: Traced at fixed sizes.
     """
-    instead: dict[fx.Node, fx.Node] = {}
+    const = dict(program.const)
+    instead = _without_factors(program, const)
     for node in program.nodes:
         for old, new in _instead(node).items():
             old.replace_all_uses_with(new)
@@ -51,10 +53,56 @@ def lean(program: Program) -> Program:
         if node not in needed:
             needed.add(node)
             pending += node.all_input_nodes
-    apart = {*program.const, *program.inputs}
+    apart = {*const, *program.inputs}
     graph = program.nodes[0].graph if program.nodes else None
     kept = [node for node in graph.nodes if node in needed - apart] if graph is not None else []
-    return Program(tuple(kept), program.const, program.inputs, tuple(outputs))
+    return Program(tuple(kept), const, program.inputs, tuple(outputs))
+
+
+def _without_factors(program: Program, const: dict[fx.Node, Any]) -> dict[fx.Node, fx.Node]:
+    """Move factors into the weights of the linear layers that they scale, all of it or a piece.
+
+    Returns what stands for each product that is gone; new weights are put among the constants.
+    """
+    instead: dict[fx.Node, fx.Node] = {}
+    live = {*program.nodes, *program.outputs}
+    for node in program.nodes:
+        factor = node.args[1] if node.target is aten.mul.Tensor else None
+        found = _scaled_layer(_first(node), live) if isinstance(factor, float) else None
+        if found is None:
+            continue
+        layer, start, size = found
+        weights = [item for item in layer.args[1:] if isinstance(item, fx.Node)]
+        if not all(item in const for item in weights):
+            continue
+        for item in weights:
+            value = const[item].clone()
+            value.narrow(0, start, size).mul_(factor)
+            with layer.graph.inserting_before(layer):
+                made = layer.graph.create_node("get_attr", f"{item.name}_of_{node.name}")
+            const[made] = value
+            layer.replace_input_with(item, made)
+        instead[node] = _first(node)
+        node.replace_all_uses_with(_first(node))
+    return instead
+
+
+def _scaled_layer(node: fx.Node, live: set[fx.Node]) -> tuple[fx.Node, int, int] | None:
+    """Return the linear layer whose results alone are seen here, and which of them."""
+    seen = [node]
+    while node.target in VIEWS | SAME or _only_views(node):
+        node = _first(node)
+        seen.append(node)
+    start, size = 0, shape_of(node)[-1]
+    if node.target is operator.getitem and _first(node).target is aten.split.Tensor:
+        split, index = _first(node), int(node.args[1])  # type: ignore[arg-type]
+        given: Any = split.args
+        if given[2:] not in {(-1,), (len(shape_of(node)) - 1,)}:
+            return None
+        start, node = given[1] * index, _first(split)
+        seen.append(node)
+    alone = all(len(live & set(item.users)) == 1 for item in seen)
+    return (node, start, size) if alone and node.target is aten.linear.default else None
 
 
 def _last(instead: Mapping[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
