@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from toolkit.capture.decompose import is_final
+from toolkit.capture.decompose import decompose, is_final
 from toolkit.capture.finish import place
 from toolkit.capture.fold import FREE_BYTES, Folding, fold_parameters
 from toolkit.capture.functions import attach, inline
@@ -105,6 +105,7 @@ def translate(
     program = exported(module, entry, inputs, static=form.static)
     with torch.no_grad():
         folding = fold_parameters(program)
+        decompose(program)
         if is_final(program):
             # Decomposing nothing traces everything again, every loop's body several times.
             program.run_decompositions = lambda _: program

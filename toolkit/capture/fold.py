@@ -60,7 +60,7 @@ def fold_parameters(program: ExportedProgram) -> Folding:
         _store(program, node, values[node][0], f"folded_{count}", values)
     graph.eliminate_dead_code()
     _drop_unused(program)
-    _rename_outputs(program)
+    name_outputs(program)
     program.graph_module.recompile()
     constants = len(frontier) + len(systems)
     return Folding(constants, before - len(graph.nodes) + constants, kept)
@@ -192,7 +192,7 @@ def _drop_unused(program: ExportedProgram) -> None:
     signature.input_specs[:] = specs
 
 
-def _rename_outputs(program: ExportedProgram) -> None:
+def name_outputs(program: ExportedProgram) -> None:
     """Let the signature name the nodes that give the outputs now."""
     (results,) = program.graph_module.graph.output_node().args
     specs = program.graph_signature.output_specs
