@@ -28,13 +28,15 @@ class PixelStep(nn.Module):
         dtype: The network's precision.
     """
 
+    reads: Tensor
+
     def __init__(self, derived: DerivedWave, sampler: Autoregressive, dtype: torch.dtype) -> None:
         super().__init__()
         self.sampler, self.known = sampler, derived.known
         self.prologue, self.step = derived.prologue.to(dtype), derived.step.to(dtype)
         self.steps, self.places = derived.wave.steps, derived.places
-        for number, table in enumerate(derived.reads):
-            self.register_buffer(f"reads_{number}", table)
+        self.sizes = [table.shape[1] for table in derived.reads]
+        self.register_buffer("reads", torch.cat(list(derived.reads), 1))
 
     def forward(self, x: Tensor, time: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Return logits `(batch, levels)`, of all colours side by side, and the next states.
@@ -47,10 +49,7 @@ class PixelStep(nn.Module):
         batch, count = x.shape[0], len(self.sampler.context)
         known = self.prologue(batch, *rest[:count])
         place = time.reshape(1)
-        reads = [
-            self.get_buffer(f"reads_{number}").index_select(0, place).squeeze(0)
-            for number in range(len(self.places))
-        ]
+        reads = torch.split(self.reads.index_select(0, place).squeeze(0), self.sizes)
         rows = [rows_of(1 + time % (count - 1), count, batch) for count in self.places]
         states = [state.flatten(0, 1) for state in rest[count:]]
         tables, wholes = known[: self.known[0]], known[self.known[0] : sum(self.known)]

@@ -48,9 +48,10 @@ class WaveSampler(nn.Module):
         self.register_buffer("places", derived.wave.places(derived.place))
         self.rest, kind = tuple(derived.pixel.shape[1:]), derived.pixel.dtype
         self.kind = dtype if kind.is_floating_point else kind
-        self.places_of = derived.places
-        for number, (reads, writes) in enumerate(zip(derived.reads, derived.writes, strict=True)):
+        self.places_of, self.reads = derived.places, len(derived.reads)
+        for number, reads in enumerate(derived.reads):
             self.register_buffer(f"reads_{number}", reads)
+        for number, writes in enumerate(derived.writes):
             self.register_buffer(f"writes_{number}", writes)
 
     def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class WaveSampler(nn.Module):
         batch = noise.shape[1]
         prefix, controls, context = split(self.sampler, given)
         tables, wholes, first = parts(self.prologue(batch, *context), list(self.known))
-        reads = [self.get_buffer(f"reads_{number}") for number in range(len(self.places_of))]
+        reads = [self.get_buffer(f"reads_{number}") for number in range(self.reads)]
         rows = [
             rows_of(self.get_buffer(f"writes_{number}"), count, batch)
             for number, count in enumerate(self.places_of)
@@ -87,7 +88,7 @@ class WaveSampler(nn.Module):
     def _wave(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
         """Draw the pixels of one step."""
         count = len(self.places_of)
-        (order,), reads, rows, now = parts(entries, [1, count, count])
+        (order,), reads, rows, now = parts(entries, [1, self.reads, count])
         sizes = [1 + int(self.sampler.prefix), len(controls_of(self.sampler)), self.known[1]]
         given, controls, wholes, constants = parts(fixed, sizes)
         # A step at a time: all positions in another order would be as large as the noise again.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from toolkit.capture.causal.choice import choose, options, split
-from toolkit.capture.causal.network import embedded
+from toolkit.capture.causal.network import looked_up
 from toolkit.core.entry import Autoregressive
 
 Logits = Callable[[Tensor], Tensor]
@@ -32,7 +32,7 @@ def draw_pixel(
     prefix, controls, _ = split(sampler, rest)
     if sampler.channel_order is None:
         level = choose(sampler, logits(blank), noise, [*prefix, *controls])
-        return level, embedded(sampler, level, blank)
+        return level, looked_up(sampler, level, blank)
     colours = len(sampler.channel_order)
     unread = torch.zeros_like(blank.reshape(-1, colours)[:, :1])
     levels: dict[int, Tensor] = {}
@@ -46,7 +46,7 @@ def draw_pixel(
         own = logits(pixels()).reshape(-1, colours, sampler.levels)[:, colour]
         here = [item[rank] for item in prefix]
         levels[colour] = choose(sampler, own, noise[rank], [*here, *controls])
-        values[colour] = embedded(sampler, levels[colour], unread)
+        values[colour] = looked_up(sampler, levels[colour], unread)
     return torch.stack([levels[colour] for colour in sampler.channel_order], 1), pixels()
 
 

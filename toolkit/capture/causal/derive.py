@@ -15,7 +15,7 @@ from toolkit.capture.causal.body import BATCHES, Body, body
 from toolkit.capture.causal.choice import choose, options, split
 from toolkit.capture.causal.gates import gates_apart
 from toolkit.capture.causal.incremental import Incremental
-from toolkit.capture.causal.network import Network, embedded
+from toolkit.capture.causal.network import Network, looked_up
 from toolkit.capture.causal.program import blank, capture, double_by_default
 from toolkit.capture.causal.walk import chunked
 from toolkit.core.entry import Autoregressive, Input
@@ -165,7 +165,7 @@ def drawing(
 
         def chosen(logits: Tensor) -> tuple[Tensor, Tensor]:
             level = choose(sampler, logits, noise, [*prefix, *controls])
-            return level, embedded(sampler, level, x)
+            return level, looked_up(sampler, level, x)
 
         return step(chosen, *arguments)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from toolkit.capture.causal.choice import choose, split
 from toolkit.capture.module import EntryModule, as_tuple
@@ -15,6 +17,8 @@ from toolkit.core.errors import UsageError
 
 # Of the largest number: a whole forward sums in another order than a step.
 ROUNDINGS = 64
+# Numbers that a table of all categories' values may hold.
+LARGEST_TABLE = 1 << 20
 
 
 class Network(nn.Module):
@@ -115,6 +119,19 @@ def embedded(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
             next_step="return one value per category, or one vector",
         )
     return torch.as_tensor(values).reshape(like.shape).to(like.dtype)
+
+
+def looked_up(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
+    """Return the same as `embedded` of one position's categories `(items,)`, by one operator.
+
+    Every category's value is computed beforehand: where this is traced, it is a constant.
+    """
+    width = math.prod(like.shape[1:])
+    if sampler.head or sampler.embed is None or sampler.levels * width > LARGEST_TABLE:
+        return embedded(sampler, levels, like)
+    every = torch.arange(sampler.levels)
+    table = embedded(sampler, every, like.new_zeros(sampler.levels, width))
+    return functional.embedding(levels, table).reshape(like.shape)
 
 
 def start_column(sampler: Autoregressive, like: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class DerivedWave:
     Arguments:
         wave: The steps.
         place: When pixels are drawn, and which there are.
-        reads: Per history the entries that each step reads, `(steps, …)`.
+        reads: The entries of the histories that each step reads, `(steps, …)` each.
         writes: Per history the place that each step writes, `(steps,)`.
         places: Per history how many places it has.
         prologue: Context to known values of each step, known values, and first histories.

@@ -271,22 +271,17 @@ class Layout:
         return len(self.active) + sum(request.reader >= 0 for request in self.requests)
 
     def reads(self) -> list[Tensor]:
-        """Return per history the entries that each step reads, `(steps, slots * taps)`."""
+        """Return the entries that each step reads, `(steps, slots * taps)`, per piece."""
         return [
-            torch.cat(
-                [
-                    self.wave.reads(
-                        self.places[piece.readers[0]],
-                        self.places[piece.source],
-                        piece.taps,
-                        (history.members.index(piece.source), len(history.members)),
-                        history.lags,
-                    )
-                    for piece in history.pieces
-                ],
-                2,
+            self.wave.reads(
+                self.places[piece.readers[0]],
+                self.places[piece.source],
+                piece.taps,
+                (history.members.index(piece.source), len(history.members)),
+                history.lags,
             ).flatten(1)
             for history in self.histories
+            for piece in history.pieces
         ]
 
     def writes(self) -> list[Tensor]:
@@ -347,8 +342,9 @@ class Layout:
                 per item of the batch; the histories, the known values.
         """
         count = len(self.histories)
-        reads, writes, states = (rest[part * count : (part + 1) * count] for part in range(3))
-        known = rest[3 * count :]
+        first = sum(len(history.pieces) for history in self.histories)
+        reads, rest = rest[:first], rest[first:]
+        writes, states, known = rest[:count], rest[count : 2 * count], rest[2 * count :]
         gathered = _gathered(self, reads, states)
 
         def logits(pixels: Tensor) -> Tensor:
@@ -367,13 +363,14 @@ def _gathered(
 ) -> dict[Stream, list[tuple[Piece, Tensor]]]:
     """Return per reader its earlier entries, `(items, taps * channels)`."""
     found: dict[Stream, list[tuple[Piece, Tensor]]] = {}
-    for history, entries, state in zip(layout.histories, reads, states, strict=True):
-        sizes = [len(piece.taps) * history.channels for piece in history.pieces]
+    given = iter(reads)
+    for history, state in zip(layout.histories, states, strict=True):
         batch = state.shape[0] // history.places
-        columns = state.reshape(batch, -1, history.channels).index_select(1, entries)
-        columns = columns.reshape(batch * layout.wave.slots, sum(sizes))
-        split = torch.split(columns, sizes, 1) if len(sizes) > 1 else [columns]
-        for piece, column in zip(history.pieces, split, strict=True):
+        entries = state.reshape(batch, -1, history.channels)
+        for piece in history.pieces:
+            # Apart: what a product reads lies together, and no split moves it once more.
+            column = entries.index_select(1, next(given))
+            column = column.reshape(batch * layout.wave.slots, len(piece.taps) * history.channels)
             for reader in piece.readers:
                 found.setdefault(reader, []).append((piece, column))
     return found
