@@ -31,7 +31,7 @@ gallery: $(VENV)/.demo
 
 # Every recipe: exported, optimized, built for every target and verified; one table of it all.
 matrix: $(VENV)/.test
-	$(BIN)/toolkit sweep --all --until verify -o exported/matrix > exported/gallery/matrix.txt
+	COLUMNS=200 $(BIN)/toolkit sweep --all --until verify -o exported/matrix > exported/gallery/matrix.txt
 
 # torch comes first, from its pin: a package that needs it would pull another build.
 $(VENV)/.torch: $(CONSTRAINTS)
