@@ -5,8 +5,9 @@
 
 Models at common published sizes: pixelcnn, gated, wavenet, gpt, lstm, nade, maf; and digits, the
 recipe's PixelCNN. Each is an ordinary PyTorch network, exported by `toolkit.Autoregressive` (MAF's
-inverse as an entry) as one graph `generate` and, where its layout has one, as `step`. In one
-process on one thread, in rounds of random order, at batch 1 and 16, they run beside
+inverse as an entry) as one graph `generate`, with the passes that `toolkit optimize` has for loops
+on this runtime, and, where its layout has one, as `step`. In one process on one thread, in rounds
+of random order, at batch 1 and 16, they run beside
 
 - naive: the whole network once per position, over what lies before it (GPT, LSTM) or over the full
   size (all others); where all positions would take long, on some, evenly spread, scaled to all;

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from toolkit.core import machine
 from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import UsageError
 from toolkit.core.files import digest, sha256, write_json
+from toolkit.core.registry import passes
 from toolkit.core.signature import Signature
 from toolkit.runtime.graph import Graph
 from toolkit.runtime.stream import Stream
@@ -32,6 +34,7 @@ from toolkit.stages._record import source_hash
 from toolkit.stages.export import PACKAGES, SOURCES
 
 LOADS = 5
+LOOPS = ("filled_caches",)
 Counts = dict[str, int]
 Array = np.ndarray[Any, Any]
 
@@ -62,7 +65,8 @@ def exported(model: nn.Module, declared: Declared, folder: Path, *, steps: bool 
     """
     here = Path(__file__).parent
     sources = [sha256(here / name) for name in ("networks.py", "subjects.py")]
-    known = digest(sources, [source_hash(part) for part in SOURCES], machine.versions(*PACKAGES))
+    parts = [*SOURCES, *(f"passes/{name}.py" for name in LOOPS)]
+    known = digest(sources, [source_hash(part) for part in parts], machine.versions(*PACKAGES))
     kept = folder / known
     if not (kept / "layout").exists():
         kept.mkdir(parents=True, exist_ok=True)
@@ -91,12 +95,24 @@ def _export(model: nn.Module, declared: Declared, folder: Path, *, steps: bool) 
             return error.what
         return ""
 
-    capture(model, first, folder / "generate.onnx", judge=judge)
+    generate = folder / "generate.onnx"
+    capture(model, first, generate, judge=judge)
+    if _shortened(generate) and (reason := judge(generate)):
+        raise UsageError(f"{declared.name}: a pass for this runtime made it wrong: {reason}")
     for entry in others:
         if steps and entry.name.endswith(".step"):
             made = capture(model, entry, folder / "step.onnx", judge=lambda *_: "")
             write_json(folder / "step.json", made.signature.as_dict())
     return getattr(first.call, "layout", "")
+
+
+def _shortened(path: Path) -> bool:
+    """Apply the passes that `toolkit optimize` has for loops on this runtime; say if one did."""
+    graph = ir.load(path)
+    changed = sum(passes.load(name)(graph).count for name in LOOPS)
+    if changed:
+        ir.save(graph, path)
+    return bool(changed)
 
 
 def opened(path: Path, optimized: Path | None = None) -> onnxruntime.InferenceSession:

@@ -22,7 +22,7 @@ from toolkit.schedules._step import StepModule, precision_of
 from toolkit.schedules.scan import ScanSampler
 
 # A loop copies what it carries at every step; a chunk copies the whole cache once.
-CHUNK = 16
+CHUNK = 32
 
 
 class CacheSampler(ScanSampler):

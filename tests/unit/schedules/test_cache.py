@@ -11,7 +11,7 @@ from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.schedules import _confirm, cache
 
-LEVELS, LENGTH, WIDTH = 5, 37, 8
+LEVELS, LENGTH, WIDTH = 5, 61, 8
 
 
 class Network(nn.Module):
@@ -99,5 +99,5 @@ def test_a_planted_fault_is_noticed(fault):
 
 
 def test_refuses_a_sequence_of_one_chunk():
-    with pytest.raises(ExportError, match="more than the 16 positions of one chunk"):
+    with pytest.raises(ExportError, match="more than the 32 positions of one chunk"):
         cache.schedule(Network(), declared(cache.CHUNK))
