@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toolkit.capture.record import BOOLEAN, line_of, reader
-from toolkit.capture.segments import UNROLLED, find_runs
+from toolkit.capture.segments import find_runs
 from toolkit.nn.iterate import State, Step, heard_by
 
 aten = torch.ops.aten
 INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
+REPEATED = 200
+"""A tracer takes a loop that repeats more operators longer than its recording does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Stumbles:
             return f"Python reads a value at {self.read}"
         if self.masked:
             return f"a mask indexes a tensor at {self.masked}"
-        return f"a loop repeats {self.repeated} operators" if self.repeated > UNROLLED else ""
+        return f"a loop repeats {self.repeated} operators" if self.repeated > REPEATED else ""
 
     def __bool__(self) -> bool:
         """Whether recording should be tried before tracing."""
