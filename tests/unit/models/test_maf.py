@@ -20,9 +20,9 @@ SEQUENTIAL = {MAF: "inverse", IAF: "log_prob"}
 def graphs(request, tmp_path_factory):
     """Return the graphs of two lengths of a vector, by entry, and which are sequential."""
     found = {}
-    for features in (24, 30):
+    for features in (44, 50):
         torch.manual_seed(0)
-        model = request.param(features=features, depth=1, hidden=32, layers=1)
+        model = request.param(features=features, depth=1, hidden=50, layers=1)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         entries = [entry for entry in model.entries() if entry.name != "sample"]
