@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,14 +64,9 @@ class ChunkSampler(ScanSampler):
             given += len(far)
         self.weights: list[str] = []
         for item in derived.far:
-            parted = (
-                torch.split(value, list(item.widths), -1)
-                for value in (item.past.weight, item.past.bias)
-            )
-            for pair in zip(*parted, strict=True):
-                for value in pair:
-                    self.weights.append(f"weight_{len(self.weights)}")
-                    self.register_buffer(self.weights[-1], value.to(dtype).clone())
+            for value in (item.past.weight, item.past.bias):
+                self.weights.append(f"weight_{len(self.weights)}")
+                self.register_buffer(self.weights[-1], value.to(dtype, copy=True))
 
     def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Draw one sequence per item of the batch.
@@ -175,16 +169,17 @@ class ChunkSampler(ScanSampler):
     ) -> list[Tensor]:
         """Return the far terms of a level at all positions of its chunk, one per convolution."""
         level = self.levels[number]
-        before = sum(len(far.nodes) for upper in self.levels[:number] for far in upper.far)
-        _, _, weights, _ = self._parts(fixed)
-        pairs = iter(zip(weights[2 * before :: 2], weights[2 * before + 1 :: 2], strict=True))
+        before = sum(len(upper.far) for upper in self.levels[:number])
+        *_, weights, _ = self._parts(fixed)
+        pairs = zip(weights[2 * before :: 2], weights[2 * before + 1 :: 2], strict=True)
         found: list[Tensor] = []
-        for far, queue in zip(level.far, queues, strict=True):
+        for far, queue, (weight, bias) in zip(level.far, queues, pairs, strict=False):
             longest = far.past.lags[0]
             rows = [queue.narrow(0, longest - lag, level.size) for lag in far.past.lags]
             taps = torch.cat(rows, -1) if len(rows) > 1 else rows[0]
-            for weight, bias in itertools.islice(pairs, len(far.nodes)):
-                found.append(taps @ weight + bias)
+            terms = taps @ weight + bias
+            # One product and one split a chunk: products apart would be more operators.
+            found += torch.split(terms, list(far.widths), -1) if len(far.nodes) > 1 else [terms]
         return found
 
     def _position(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
