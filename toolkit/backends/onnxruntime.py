@@ -93,7 +93,7 @@ class OnnxRuntimeRunner:
                 next_step="give an array for every input of the graph",
             )
         return {
-            name: np.ascontiguousarray(_as_float(feeds[name], wanted))
+            name: np.asarray(_as_float(feeds[name], wanted), order="C")
             for name, wanted in self._types.items()
         }
 

@@ -13,11 +13,11 @@ from toolkit.core.signature import Signature
 SIGNATURE = Signature("entry", "", (), ())
 
 
-def save(path, nodes, *, dtype=TensorProto.FLOAT, result=TensorProto.FLOAT, opset=20):
+def save(path, nodes, *, dtype=TensorProto.FLOAT, result=TensorProto.FLOAT, opset=20, shape=("n",)):
     graph = helper.make_graph(
         nodes,
         "graph",
-        [helper.make_tensor_value_info("x", dtype, ["n"])],
+        [helper.make_tensor_value_info("x", dtype, shape)],
         [helper.make_tensor_value_info("y", result, None)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
@@ -39,6 +39,12 @@ def test_output_shapes_may_depend_on_the_inputs(tmp_path):
         call()
         assert runner({"x": array})["y"].shape == (1, found)
     runner.close()
+
+
+def test_a_scalar_stays_a_scalar(tmp_path):
+    nodes = [helper.make_node("Shape", ["x"], ["y"])]
+    artifact = save(tmp_path / "a.onnx", nodes, result=TensorProto.INT64, shape=())
+    assert backend.open(artifact)({"x": np.array(3, np.float32)})["y"].shape == (0,)
 
 
 def test_floats_become_the_halves_that_a_variant_takes(tmp_path):

@@ -94,7 +94,7 @@ class Case:
 CASES = {
     "wavenet": Case(WaveNet, (2, 1, 11), ("batch", None, "time"), "scan", 1, "this"),
     "rnn": Case(Recurrent, (2, 9, 2), ("batch", "time", None), "scan"),
-    "attention": Case(Attending, (2, 19, 2), ("batch", "time", None), "cache"),
+    "attention": Case(Attending, (2, 37, 2), ("batch", "time", None), "cache"),
     "picture": Case(Picture, (2, 2, 3, 4), ("batch", *[None] * 3), "rows", 1, "this", "raster"),
 }
 HEADS = ("gaussian", "logistic_mixture")
