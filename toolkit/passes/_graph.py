@@ -70,6 +70,14 @@ def constant(value: ir.Value | None) -> Array | None:
     return None if tensor is None else tensor.numpy()
 
 
+def repeated(node: ir.Node) -> Array | None:
+    """Return the constant that an Expand or ConstantOfShape repeats; `None` if it is computed."""
+    if is_op(node, "Expand"):
+        return constant(node.inputs[0])
+    given = node.attributes.get("value")
+    return np.zeros(1, np.float32) if given is None else given.as_tensor().numpy()
+
+
 def scalar(value: ir.Value | None) -> float | None:
     """Return the only element of a floating-point constant."""
     array = constant(value)

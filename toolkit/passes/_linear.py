@@ -82,7 +82,7 @@ class Linear:
 
 def as_linear(node: ir.Node) -> Linear | None:
     """Return the linear view of a node; `None` where it has none or shares its weight."""
-    if not is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") or not _plain(node):
+    if not is_op(node, "Conv", "ConvTranspose", "Gemm", "MatMul") or not is_plain(node):
         return None
     stored = node.inputs[1]
     weight = constant(stored)
@@ -96,7 +96,7 @@ def as_linear(node: ir.Node) -> Linear | None:
     return None if bias is None else Linear(node, weight, bias, axis)
 
 
-def _plain(node: ir.Node) -> bool:
+def is_plain(node: ir.Node) -> bool:
     """Return whether no attribute makes the node more than a linear map of its data."""
     if is_op(node, "MatMul"):
         stored = constant(node.inputs[1])

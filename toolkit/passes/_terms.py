@@ -17,6 +17,7 @@ from toolkit.passes._graph import (
     new_node,
     only_user,
     producer,
+    repeated,
 )
 
 Shape = tuple[int | str, ...]
@@ -92,21 +93,13 @@ def _add_value(value: ir.Value, sign: int, shape: Shape, terms: Terms) -> None:
         return
     array, spread = constant(value), None
     if array is None and (spread := producer(value, "Expand", "ConstantOfShape")) is not None:
-        array = _spread_constant(spread)
+        array = repeated(spread)
     if array is None:
         terms.values.append((sign, value))
         return
     terms.constants.append(sign * array.astype(np.float64))
     if spread is not None:
         terms.broadcast.append(spread)
-
-
-def _spread_constant(node: ir.Node) -> Array | None:
-    """Return the constant that an Expand or ConstantOfShape repeats."""
-    if is_op(node, "Expand"):
-        return constant(node.inputs[0])
-    attribute = node.attributes.get("value")
-    return np.zeros(1) if attribute is None else attribute.as_tensor().numpy()
 
 
 def rebuild(root: ir.Node, terms: Terms) -> ir.Value:

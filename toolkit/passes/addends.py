@@ -14,13 +14,13 @@ from toolkit.passes._graph import (
     constant,
     dims,
     drop,
-    integer,
     is_op,
     new_node,
     only_user,
     producer,
     replace,
 )
+from toolkit.passes._linear import is_plain
 
 
 def take_in(graph: ir.Graph, node: ir.Node) -> bool:
@@ -56,28 +56,22 @@ def _sums(node: ir.Node) -> list[tuple[ir.Value, ir.Node]]:
             continue
         shape = dims(value)
         whole = shape is not None and shape == dims(result) == dims(node.outputs[0])
-        if whole and only_user(layer.outputs[0]) is node and _is_plain(layer):
+        if whole and only_user(layer.outputs[0]) is node and _adds_constant(layer):
             found.append((value, layer))
     return found
 
 
-def _is_plain(layer: ir.Node) -> bool:
+def _adds_constant(layer: ir.Node) -> bool:
     """Return whether a layer adds its product and a constant bias, neither of them scaled."""
-    attributes = layer.attributes
-    scales = [attributes[name].as_float() for name in ("alpha", "beta") if name in attributes]
     bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    plain = all(scale == 1.0 for scale in scales) and not integer(layer, "transA", 0)
-    return plain and (bias is None or constant(bias) is not None)
+    return is_plain(layer) and (bias is None or constant(bias) is not None)
 
 
 def _reads(user: ir.Node, node: ir.Node, value: ir.Value, bias: ir.Value | None) -> bool:
     """Return whether a node is, or was, the same sum of a value and a layer with this bias."""
-    if user.op_type == node.op_type and user.inputs[1] is bias:
-        return True
-    return user.op_type == node.op_type and any(
-        other is value and len(layer.inputs) > 2 and layer.inputs[2] is bias
-        for other, layer in _sums(user)
-    )
+    layers = [layer for other, layer in _sums(user) if other is value]
+    biases = [layer.inputs[2] for layer in layers if len(layer.inputs) > 2]
+    return user.op_type == node.op_type and bias in (user.inputs[1], *biases)
 
 
 def _joined(node: ir.Node, value: ir.Value, bias: ir.Value) -> ir.Value:

@@ -49,21 +49,15 @@ def _factor(node: ir.Node) -> tuple[ir.Value, float] | None:
     if not is_op(node, "Mul", "Div"):
         return None
     first, second = node.inputs
-    if first is not None and (number := scalar(second)):
-        known = 1 / number if is_op(node, "Div") else number
-        return _spread_by(first, second, known)
-    if is_op(node, "Mul") and second is not None and (number := scalar(first)):
-        return _spread_by(second, first, number)
-    return None
-
-
-def _spread_by(
-    value: ir.Value, number: ir.Value | None, factor: float
-) -> tuple[ir.Value, float] | None:
-    """Return a value and its factor, unless the factor's axes would widen it."""
-    axes = len(number.shape or ()) if number is not None else 0
-    known = value.shape is not None and axes <= len(value.shape)
-    return (value, factor) if known or not axes else None
+    turned = is_op(node, "Mul") and scalar(second) is None
+    value, number = (second, first) if turned else (first, second)
+    factor = scalar(number)
+    if value is None or number is None or not factor or value.shape is None:
+        return None
+    # A number with more axes would widen the value.
+    if len(number.shape or ()) > len(value.shape):
+        return None
+    return value, 1 / factor if is_op(node, "Div") else factor
 
 
 rewrite = LocalRewrite(

@@ -22,6 +22,7 @@ from toolkit.passes._graph import (
     is_op,
     new_constant,
     remove_unused,
+    repeated,
 )
 from toolkit.passes.sink_transposes import BROADCAST
 
@@ -100,12 +101,8 @@ def _shared(node: ir.Node, known: dict[ir.Value, Array], opset: int) -> list[Arr
 
 def _spread(node: ir.Node, known: dict[ir.Value, Array], shape: Shape) -> Array | None:
     """Return what an Expand or ConstantOfShape repeats for every sample."""
-    if is_op(node, "Expand"):
-        value = node.inputs[0]
-        array = known[value] if value in known else constant(value)
-    else:
-        filled = node.attributes.get("value")
-        array = np.zeros(1, np.float32) if filled is None else filled.as_tensor().numpy()
+    first = node.inputs[0]
+    array = known[first] if is_op(node, "Expand") and first in known else repeated(node)
     target = [size if isinstance(size, int) else 1 for size in shape]
     if array is None or np.broadcast_shapes(array.shape, target) != tuple(target):
         return None
@@ -140,7 +137,7 @@ def _one_sample(shape: Shape, values: Sequence[Array]) -> Array | None:
     rows = []
     for value in values:
         row = value
-        if row.ndim != len(shape):
+        if value.ndim != len(shape):
             return None
         for axis, length in enumerate(shape):
             row = row if isinstance(length, int) else row.take([0], axis)

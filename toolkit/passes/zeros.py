@@ -11,6 +11,7 @@ from toolkit.passes._graph import (
     drop,
     is_op,
     producer,
+    repeated,
     replace,
     stands_for,
 )
@@ -39,11 +40,11 @@ def _is_zero(value: ir.Value | None) -> bool:
     array = constant(value)
     if array is not None:
         return not array.any()
-    if (spread := producer(value, "Expand")) is not None:
-        return _is_zero(spread.inputs[0])
-    filled = producer(value, "ConstantOfShape")
-    given = filled.attributes.get("value") if filled is not None else None
-    return filled is not None and (given is None or not given.as_tensor().numpy().any())
+    spread = producer(value, "Expand", "ConstantOfShape")
+    if spread is None:
+        return False
+    array = repeated(spread)
+    return _is_zero(spread.inputs[0]) if array is None else not array.any()
 
 
 rewrite = LocalRewrite(
