@@ -15,7 +15,18 @@ from toolkit.core import registry
 from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.runtime.limits import UNITS
 
-FAMILIES = ("flow", "classifier", "autoregressive", "autoencoder", "segmenter", "sequence")
+FAMILIES = (
+    "flow",
+    "classifier",
+    "autoregressive",
+    "autoencoder",
+    "segmenter",
+    "sequence",
+    "coordinates",
+    "policy",
+    "adversarial",
+    "geometry",
+)
 NAMES = registry.models.names()
 BASES = {
     "normal": torch.distributions.Normal(0.0, 1.0),

@@ -48,6 +48,7 @@ def batch() -> dict[str, Tensor]:
         "x": torch.randn(6, 3, generator=generator),
         "label": torch.randint(5, (6,), generator=generator),
         "target": torch.randint(5, (6, 4), generator=generator),
+        "value": torch.randn(6, 5, generator=generator),
     }
 
 

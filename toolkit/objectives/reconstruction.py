@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from toolkit.objectives._errors import squared_errors
 
 
 def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -22,13 +23,7 @@ def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor
     """
     x = batch["x"]
     if not callable(corrupt := getattr(model, "corrupt", None)):
-        return _errors(model.reconstruct(x), x)  # type: ignore[operator]
+        return squared_errors(model.reconstruct(x), x)  # type: ignore[operator]
     given = corrupt(x, torch.randn_like(x))
-    values = _errors(model.reconstruct(given), x)  # type: ignore[operator]
-    return {**values, "noisy_psnr": _errors(given, x)["psnr"]}
-
-
-def _errors(restored: Tensor, x: Tensor) -> dict[str, Tensor]:
-    squared = (restored - x).square()
-    psnr = -10 / math.log(10) * squared.detach().mean().clamp(min=1e-12).log()
-    return {"loss": squared.flatten(1).sum(1).mean(), "psnr": psnr}
+    values = squared_errors(model.reconstruct(given), x)  # type: ignore[operator]
+    return {**values, "noisy_psnr": squared_errors(given, x)["psnr"]}
