@@ -69,6 +69,25 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One player's move in a game of two or more.
+
+    An objective with an attribute `turns: Sequence[Turn]` is such a game: on every batch each
+    player, in that order, moves against the others as they then are. Calling the objective gives
+    what is recorded; its `loss` is the first player's.
+
+    Arguments:
+        player: Dotted name of the part of the model whose parameters move.
+        loss: Maps model and batch to the scalar that this player minimises.
+        every: The player moves on every how many-th batch of an epoch.
+    """
+
+    player: str
+    loss: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+    every: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One variant of one entry, ready for a backend.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,7 @@ from toolkit.core.errors import UsageError
 from toolkit.core.registry import PACKAGE_ROOT, nearest
 
 FULL_PRECISION = ("fp32", "exported")
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -38,13 +39,14 @@ class TrainSection(Section):
     """How the model is trained; epochs = 0 keeps the initial weights.
 
     `threads` are the processor threads of each process: small models are fastest with one, and
-    one gives the same weights on every machine of a kind.
+    one gives the same weights on every machine of a kind. `betas` are Adam's.
     """
 
     objective: str = "supervised"
     epochs: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     precision: str = "32-true"
     devices: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)

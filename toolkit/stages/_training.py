@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -43,7 +43,12 @@ class Training(pl.LightningModule):  # type: ignore[misc]
         objective: Maps model and batch to named scalars; `loss` is minimised.
         data: Samples to train and to test on.
         recipe: Gives batch size, learning rate (at the first step; it falls to zero) and seed.
+
+    Attributes:
+        clip: Largest norm of a gradient that the trainer passes on.
     """
+
+    clip: ClassVar[float | None] = GRADIENT_NORM
 
     def __init__(self, model: nn.Module, objective: Objective, data: Data, recipe: Recipe) -> None:
         super().__init__()
@@ -70,9 +75,7 @@ class Training(pl.LightningModule):  # type: ignore[misc]
 
     def training_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:
         """Return the loss of one batch."""
-        if index == 0:
-            # A resumed epoch then draws what it would have drawn without the stop.
-            torch.manual_seed(self.seed + 1009 * self.current_epoch + self.global_rank)
+        self._reseed(index)
         return self._record(batch, "train")
 
     def validation_step(self, batch: Mapping[str, Tensor], index: int) -> Tensor:  # noqa: ARG002
@@ -81,13 +84,7 @@ class Training(pl.LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return Adam and a cosine schedule over all steps."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return self._adam(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the record of the finished epochs."""
@@ -97,8 +94,28 @@ class Training(pl.LightningModule):  # type: ignore[misc]
         """Take the record of the finished epochs back."""
         self.history = checkpoint["history"]
 
+    def _adam(self, part: nn.Module) -> dict[str, Any]:
+        optimizer = torch.optim.Adam(
+            part.parameters(), lr=self.settings.learning_rate, betas=self.settings.betas
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 1))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _reseed(self, index: int) -> None:
+        """At an epoch's first batch: a resumed epoch draws as it would have without the stop."""
+        if index == 0:
+            torch.manual_seed(self.seed + 1009 * self.current_epoch + self.global_rank)
+
     def _record(self, batch: Mapping[str, Tensor], part: str) -> Tensor:
         values = self.objective(self.model, batch)
+        self._log(values, batch, part)
+        return values["loss"]
+
+    def _log(self, values: Mapping[str, Tensor], batch: Mapping[str, Tensor], part: str) -> None:
         self.log_dict(
             {f"{part}_{name}": value for name, value in values.items()},
             on_step=False,
@@ -106,7 +123,6 @@ class Training(pl.LightningModule):  # type: ignore[misc]
             batch_size=len(batch["x"]),
             sync_dist=self.trainer.world_size > 1,
         )
-        return values["loss"]
 
 
 class EpochRecord(Checkpoint):  # type: ignore[misc]
@@ -208,8 +224,16 @@ class Told(Callback):  # type: ignore[misc]
         self.progress(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, {done:.0%}")
 
 
-def make_trainer(recipe: Recipe, record: EpochRecord, progress: Progress) -> Any:
+def make_trainer(
+    recipe: Recipe, record: EpochRecord, progress: Progress, *, clip: float | None = GRADIENT_NORM
+) -> Any:
     """Return a Lightning trainer that tells its progress and prints nothing.
+
+    Arguments:
+        recipe: Gives device, precision, epochs and processes.
+        record: Keeps the record of every epoch.
+        progress: Called with one line of text.
+        clip: Largest norm of a gradient; `None` where the training clips its gradients itself.
 
     Raises:
         UsageError: Device or precision is wrong.
@@ -224,13 +248,15 @@ def make_trainer(recipe: Recipe, record: EpochRecord, progress: Progress) -> Any
             strategy="ddp" if recipe.train.devices > 1 else "auto",
             precision=recipe.train.precision,
             max_epochs=recipe.train.epochs,
-            gradient_clip_val=GRADIENT_NORM,
+            gradient_clip_val=clip,
             callbacks=callbacks,
             default_root_dir=record.metrics.parent,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            # An objective may differentiate on held-out samples too.
+            inference_mode=False,
         )
     except (ValueError, MisconfigurationException) as error:
         raise UsageError(

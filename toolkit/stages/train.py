@@ -34,6 +34,7 @@ SOURCES = (
     "stages/train.py",
     "stages/_model.py",
     "stages/_training.py",
+    "stages/_game.py",
 )
 PACKAGES = ("torch", "lightning", "scikit-learn", "pillow", "datasets")
 MEASURES = False
@@ -105,17 +106,18 @@ def _initialize(model: nn.Module, data: Data, recipe: Recipe) -> None:
 
 
 def _train(model: nn.Module, data: Data, recipe: Recipe, folder: Path, progress: Progress) -> Row:
-    from toolkit.stages import _training
+    from toolkit.stages import _game, _training
 
     objective = registry.objectives.load(recipe.train.objective)
-    module = _training.Training(model, objective, data, recipe)
+    game = bool(getattr(objective, "turns", ()))
+    module = (_game.Game if game else _training.Training)(model, objective, data, recipe)
     checkpoint = folder / UNFINISHED / f"{_key(recipe)}.ckpt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     model.train()
     threads = _training.threads(recipe.train.threads)
     with _training.quiet(), _training.interruptible(), seeded(recipe.seed), threads:
         record = _training.EpochRecord(folder / METRICS, checkpoint)
-        trainer = _training.make_trainer(recipe, record, progress)
+        trainer = _training.make_trainer(recipe, record, progress, clip=module.clip)
         trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
     model.eval()
     if trainer.is_global_zero:
