@@ -7,14 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.core import registry
+from toolkit.core.protocols import Turn
 
 NAMES = registry.objectives.names()
 
 
+def turns(name: str) -> tuple[Turn, ...]:
+    """Return the turns of an objective that is a game; none of another."""
+    return tuple(getattr(registry.objectives.load(name), "turns", ()))
+
+
 class Everything(nn.Module):
-    """A model that is a classifier, a density and an autoencoder at once."""
+    """A model that is a classifier, a density, an autoencoder and two players at once."""
 
     noise_shape = (2,)
+    instance_noise = 0.0
+    penalty = 10.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +45,12 @@ class Everything(nn.Module):
         log_likelihood, kl = self.log_prob(x), self.linear(x).square().mean(1)
         return log_likelihood - kl, log_likelihood, kl
 
+    def generate(self, noise: Tensor) -> Tensor:
+        return self.linear.bias[:3].expand(len(noise), -1)
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        return self.linear(x).sum(1)
+
     def log_integrand(self, x: Tensor) -> Tensor:
         return -x.square().sum(1)
 
@@ -48,6 +62,7 @@ def batch() -> dict[str, Tensor]:
         "x": torch.randn(6, 3, generator=generator),
         "label": torch.randint(5, (6,), generator=generator),
         "target": torch.randint(5, (6, 4), generator=generator),
+        "points": torch.randn(6, 5, generator=generator),
         "value": torch.randn(6, 5, generator=generator),
     }
 
@@ -80,3 +95,22 @@ def test_the_loss_is_a_mean_over_samples(name, batch):
     model, objective = Everything(), registry.objectives.load(name)
     twice = {key: torch.cat([tensor, tensor]) for key, tensor in batch.items()}
     torch.testing.assert_close(objective(model, twice)["loss"], objective(model, batch)["loss"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if turns(name)])
+def test_the_first_players_loss_is_the_objectives_and_every_turn_lowers_its_own(name, batch):
+    torch.manual_seed(0)
+    model = Everything()
+    first, *others = turns(name)
+    values = registry.objectives.load(name)(model, batch)
+    torch.testing.assert_close(first.loss(model, batch), values["loss"])
+    for turn in (first, *others):
+        model.zero_grad()
+        before = turn.loss(model, batch)
+        before.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 1e-3 * parameter.grad
+        assert turn.loss(model, batch) < before
+    assert others
+    assert first.every == 1
