@@ -254,6 +254,40 @@ def test_batch_sizes_stay_within_the_entry_s_own_range(subject_of) -> None:
     assert {row["case"] for row in found.detail["rows"]} == {"batch 2"}
 
 
+def test_a_budget_holds_for_every_batch_size(subject_of) -> None:
+    subject = spoil(shifted)(subject_of("realnvp", "log_prob"))
+    outputs = [dataclasses.replace(spec, unit="absolute") for spec in subject.signature.outputs]
+    subject = dataclasses.replace(
+        subject, signature=dataclasses.replace(subject.signature, outputs=outputs)
+    )
+    for budget, status in ((0.02, "ok"), (0.005, "failed")):
+        found = checks.load("batch").judge(
+            dataclasses.replace(subject, budget={"absolute": budget})
+        )
+        assert (found.status, found.limit) == (status, budget)
+
+
+@pytest.mark.parametrize(("worst_when", "status"), [("always", "ok"), ("alone", "failed")])
+def test_a_mean_over_many_does_not_bind_one_sample_that_is_worse_among_all_too(
+    worst_when, status, subject_of
+) -> None:
+    subject = subject_of("realnvp", "log_prob")
+    outputs = [dataclasses.replace(spec, unit="psnr") for spec in subject.signature.outputs]
+
+    def spoiled(_: dict, outputs: dict) -> dict:
+        values = outputs["log_prob"].copy()
+        if worst_when == "always" or len(values) < 7:
+            values[0] += 1.0
+        return {"log_prob": values}
+
+    subject = dataclasses.replace(
+        spoil(spoiled)(subject),
+        signature=dataclasses.replace(subject.signature, outputs=outputs),
+        budget={"psnr": 25.0},
+    )
+    assert checks.load("batch").judge(subject).status == status
+
+
 def test_the_round_trip_judges_the_density_too(subject_of) -> None:
     subject = subject_of("realnvp", "inverse")
     good = checks.load("round_trip").judge(subject)

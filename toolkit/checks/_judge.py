@@ -36,7 +36,7 @@ def compare_case(
         subject: What is judged.
         case: Inputs and reference answers.
         outputs: What the variant gave; run here if absent.
-        rows: Which samples `outputs` belong to; their limit is still the whole case's.
+        rows: Which samples `outputs` belong to; a limit without a budget is still the whole case's.
         label: Name of the row; the case's own if empty.
     """
     given = subject.run(case.inputs) if outputs is None else outputs
@@ -51,7 +51,7 @@ def compare_case(
             budget=subject.budget,
             k=subject.k,
         )
-        if rows is not None and unit == "absolute":
+        if rows is not None and unit == "absolute" and unit not in subject.budget:
             limit = oracle_limit(case.eager[spec.name], case.oracle[spec.name], k=subject.k)
             good = value <= limit
         judged.append(
@@ -75,7 +75,7 @@ def worst_finding(check: str, subject: Subject, rows: Sequence[Row]) -> Finding:
         return finding(check, subject, "failed", reason="nothing verified: there are no cases")
     worst = max(rows, key=closeness)
     bad = any(not row["good"] for row in rows)
-    formula = FORMULA if worst["unit"] == "absolute" else f"budget in {worst['unit']}"
+    formula = f"budget in {worst['unit']}" if worst["unit"] in subject.budget else FORMULA
     where = f"{worst['output']} on {worst['case']}, eager off by {worst['eager_error']:.2g}"
     return finding(
         check,
@@ -99,8 +99,8 @@ def finding(check: str, subject: Subject, status: Any, **fields: Any) -> Finding
 def closeness(row: Row) -> float:
     """Return how near a row is to its limit; above 1 it is over."""
     value, limit = row["value"], row["limit"]
-    if row["unit"] == "psnr":
-        value, limit = limit, value
     if math.isnan(value):
         return math.inf
+    if row["unit"] == "psnr":
+        return float(10.0 ** ((limit - value) / 20.0))
     return value / limit if limit else (math.inf if value else 0.0)
