@@ -23,7 +23,8 @@ class Game(Training):
         recipe: As for every training.
 
     Raises:
-        UsageError: The model has no part of a player's name, or several processes are asked for.
+        UsageError: The model has no part of a player's name, or several processes or float16
+            are asked for.
     """
 
     clip: ClassVar[float | None] = None
@@ -33,11 +34,12 @@ class Game(Training):
         self.automatic_optimization = False
         self.turns: tuple[Turn, ...] = tuple(objective.turns)  # type: ignore[attr-defined]
         self.players = [_part(model, turn.player) for turn in self.turns]
-        if self.settings.devices > 1:
+        # Gradients that are scaled for float16 cannot be clipped before they are scaled back.
+        if self.settings.devices > 1 or self.settings.precision.startswith("16"):
             raise UsageError(
-                f"objective {recipe.train.objective!r} trains in one process",
-                where="train.devices of the recipe",
-                next_step="set it to 1",
+                f"objective {recipe.train.objective!r} trains in one process, and not in float16",
+                where="train.devices or train.precision of the recipe",
+                next_step='devices = 1, precision = "32-true" or "bf16-mixed"',
             )
 
     def configure_optimizers(self) -> list[dict[str, Any]]:  # type: ignore[override]

@@ -201,9 +201,16 @@ def test_a_player_that_the_model_does_not_have_is_named(tmp_path, monkeypatch):
         train.run(recipe(), RunFolder(tmp_path))
 
 
-def test_several_processes_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="one process"):
-        train.fit(recipe(devices=2), RunFolder(tmp_path))
+@pytest.mark.parametrize("settings", [{"devices": 2}, {"precision": "16-mixed"}])
+def test_what_a_game_cannot_train_with_is_refused(settings, tmp_path):
+    with pytest.raises(UsageError, match="one process, and not in float16"):
+        train.fit(recipe(**settings), RunFolder(tmp_path))
+
+
+def test_a_game_trains_in_bfloat16(finished, tmp_path):
+    train.run(recipe(precision="bf16-mixed", epochs=1), RunFolder(tmp_path))
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 @pytest.mark.parametrize("betas", [[0.9], [0.9, 1.0], [-0.1, 0.9]])
