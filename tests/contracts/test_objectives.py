@@ -18,11 +18,12 @@ def turns(name: str) -> tuple[Turn, ...]:
 
 
 class Everything(nn.Module):
-    """A model that is a classifier, a density, an autoencoder and two players at once."""
+    """A classifier, a density, an autoencoder, two players and a Q network at once."""
 
     noise_shape = (2,)
     instance_noise = 0.0
     penalty = 10.0
+    discount = 0.9
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +55,12 @@ class Everything(nn.Module):
     def log_integrand(self, x: Tensor) -> Tensor:
         return -x.square().sum(1)
 
+    def target_value(self, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+    def follow(self) -> None:
+        """Keep the target where it is: it has no weights."""
+
 
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
@@ -64,6 +71,10 @@ def batch() -> dict[str, Tensor]:
         "target": torch.randint(5, (6, 4), generator=generator),
         "points": torch.randn(6, 5, generator=generator),
         "value": torch.randn(6, 5, generator=generator),
+        "action": torch.randint(5, (6,), generator=generator),
+        "reward": torch.randn(6, generator=generator),
+        "next": torch.randn(6, 3, generator=generator),
+        "done": torch.rand(6, generator=generator) < 0.5,
     }
 
 
