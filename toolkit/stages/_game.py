@@ -59,13 +59,7 @@ class Game(Training):
                 self.clip_gradients(optimizer, gradient_clip_val=GRADIENT_NORM)
                 optimizer.step()
             if turn is self.turns[0]:
-                self.log(
-                    "train_loss",
-                    loss.detach(),
-                    on_step=False,
-                    on_epoch=True,
-                    batch_size=len(batch["x"]),
-                )
+                self._log({"loss": loss.detach()}, batch, "train")
         for schedule in self.lr_schedulers():
             schedule.step()
 
