@@ -198,3 +198,18 @@ def test_flows_log_prob_is_the_bases_plus_log_det(name):
         z, log_det = model(x)
         expected = base.log_prob(z).flatten(1).sum(1) + log_det
         torch.testing.assert_close(model.log_prob(x), expected)
+
+
+@pytest.mark.parametrize("name", of_family("adversarial"))
+def test_what_is_generated_from_noise_can_be_judged(name):
+    model = small(name)
+    entries = {entry.name: entry for entry in model.entries()}
+    assert {"generate", "discriminate"} <= set(entries)
+    (noise,) = entries["generate"].inputs
+    assert noise.kind == "noise"
+    assert noise.value.shape[1:] == tuple(model.noise_shape)
+    with torch.no_grad():
+        (x,) = run(model, entries["generate"], noise.value)
+        (judged,) = run(model, entries["discriminate"], x)
+    assert x.shape == entries["discriminate"].inputs[0].shape
+    assert judged.shape == (len(x),)
