@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def dataset(
     *,
     size: int = 5,
-    density: float = 0.25,
+    density: float = 0.2,
     layouts: int = 8192,
     test: int = 512,
     steps: int = 8,
@@ -53,7 +53,7 @@ def dataset(
 
 
 def held_out(
-    *, size: int = 5, density: float = 0.25, layouts: int = 8192, test: int = 512, seed: int = 0
+    *, size: int = 5, density: float = 0.2, layouts: int = 8192, test: int = 512, seed: int = 0
 ) -> Mazes:
     """Return the held-out layouts of a data set of the same arguments.
 

@@ -53,7 +53,7 @@ class DQN(nn.Module):
         actions: int = 4,
         layers: Sequence[Layer] = ((32, 3, 1, 1), (64, 3, 1, 1)),
         hidden: int = 256,
-        discount: float = 0.9,
+        discount: float = 0.8,
         rate: float = 0.03,
         double: bool = False,
     ) -> None:

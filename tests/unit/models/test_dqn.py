@@ -127,6 +127,20 @@ def test_arguments_out_of_range_are_refused(arguments):
         DQN(**arguments)
 
 
+@pytest.mark.slow
+def test_the_published_size_exports(tmp_path):
+    torch.manual_seed(0)
+    model = DQN(size="full").eval()
+    results = toolkit.export(model, model.entries(), tmp_path)
+    assert [item.outcome.status for item in results.values()] == ["ok", "ok"]
+    session, x = toolkit.load(tmp_path), torch.rand(3, 4, 84, 84)
+    with torch.no_grad():
+        values = model(x)
+    found = torch.from_numpy(np.asarray(session.forward(x=x.numpy())))
+    torch.testing.assert_close(found, values, rtol=1e-4, atol=1e-5)
+    assert session.act(x=x.numpy()).tolist() == values.argmax(1).tolist()
+
+
 def play(act: Callable[[Tensor], Tensor], worlds: Mazes) -> tuple[float, float]:
     """Let a policy play every world once.
 
@@ -148,10 +162,8 @@ def play(act: Callable[[Tensor], Tensor], worlds: Mazes) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("double", [False, True])
-def test_the_exported_policy_solves_worlds_that_it_never_saw(double, tmp_path):
-    recipe = load_recipe("dqn", settings=[f"model.double={double}".lower()])
-    folder = RunFolder(tmp_path)
+def test_the_exported_policy_solves_worlds_that_it_never_saw(tmp_path):
+    recipe, folder = load_recipe("dqn"), RunFolder(tmp_path)
     train.run(recipe, folder)
     export.run(recipe, folder)
     eager, session = load_model(recipe, folder), toolkit.load(tmp_path)
@@ -163,8 +175,8 @@ def test_the_exported_policy_solves_worlds_that_it_never_saw(double, tmp_path):
     at_random, detour = play(
         lambda x: torch.randint(len(MOVES), (len(x),), generator=generator), worlds
     )
-    assert solved > 0.9
-    assert ratio < 1.05
+    assert solved > 0.91
+    assert ratio < 1.02
     assert solved == pytest.approx(by_eager, abs=0.002)
     assert solved > at_random + 0.4
     assert detour > 2

@@ -75,6 +75,19 @@ def test_arguments_out_of_range_are_refused(arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["none", "fourier"])
+def test_the_published_size_exports(encoding, tmp_path):
+    torch.manual_seed(0)
+    model = Implicit(size="full", encoding=encoding).eval()
+    results = toolkit.export(model, model.entries(), tmp_path)
+    assert [item.outcome.status for item in results.values()] == ["ok"]
+    x = grid(128)
+    colour = torch.from_numpy(np.asarray(toolkit.load(tmp_path).forward(x=x.numpy())))
+    with torch.no_grad():
+        torch.testing.assert_close(colour, model(x), rtol=0, atol=2e-4)
+
+
+@pytest.mark.slow
 def test_the_exported_graph_holds_the_photograph(tmp_path):
     recipe, folder = load_recipe("implicit"), RunFolder(tmp_path)
     metrics = train.run(recipe, folder).detail["metrics"]
