@@ -11,8 +11,8 @@ from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import load_recipe
 from toolkit.models.keypoints import KeyPoints
-from toolkit.stages import export, train
 from toolkit.stages._model import load_data
+from toolkit.stages.pipeline import run_pipeline
 
 SMALL = {"size": 16, "points": 3, "width": 8, "depth": 2}
 
@@ -103,8 +103,9 @@ def test_arguments_out_of_range_are_refused(arguments):
 @pytest.mark.slow
 def test_the_recipe_finds_held_out_points_within_a_pixel(tmp_path):
     recipe, folder = load_recipe("keypoints"), RunFolder(tmp_path)
-    metrics = train.run(recipe, folder).detail["metrics"]
-    assert export.run(recipe, folder).status == "ok"
+    trained, exported = run_pipeline(recipe, folder, last="export")
+    assert exported.outcome.ok
+    metrics = trained.outcome.detail["metrics"]
     data = load_data(recipe)
     points, _ = toolkit.load(folder.path).forward(x=data.test["x"].numpy())
     wanted = data.test["points"]
