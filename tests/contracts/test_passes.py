@@ -211,6 +211,43 @@ LOOP_ARRAYS: Arrays = {
     "two": np.array(2.0),
 }
 
+SWEEPS = """
+sweeps (float[batch,40] z) => (float[batch,40] y, float[batch] log_det) {
+  size = Shape (z)
+  count = Shape <start = 0, end = 1> (z)
+  begin = Expand (zero, size)
+  nothing = Expand (zero, count)
+  y, log_det = Loop (trips, go, begin, nothing) <body = sweep
+      (int64 i, bool c, float[batch,40] x, float[batch] old) =>
+      (bool more, float[batch,40] next, float[batch] found) {
+    first = Gemm (x, w, b)
+    hidden = Relu (first)
+    both = Gemm (hidden, v)
+    shift, scale = Split <axis = 1, num_outputs = 2> (both)
+    factor = Exp (scale)
+    moved = Mul (z, factor)
+    next = Add (moved, shift)
+    found = ReduceSum <keepdims = 0> (scale, last)
+    same = Equal (next, x)
+    equal = Cast <to = 1> (same)
+    least = ReduceMin <keepdims = 0> (equal)
+    more = Less (least, one)
+  }>
+}
+"""
+
+FEEDS = np.repeat(np.arange(40), 48)
+SWEEPS_ARRAYS: Arrays = {
+    "zero": np.array(0.0),
+    "one": np.array(1, np.float32),
+    "last": np.array([1]),
+    "trips": np.array(40),
+    "go": np.array(True),
+    "w": 0.3 * DRAW.normal(size=(40, 1920)) * (np.arange(40)[:, None] <= FEEDS),
+    "b": DRAW.normal(size=1920),
+    "v": 0.003 * DRAW.normal(size=(1920, 80)) * (FEEDS[:, None] < np.tile(np.arange(40), 2)),
+}
+
 FUNCTION = """
 function (float[batch,4] x) => (float[batch,4] y) {
   doubled = Mul (x, half)
@@ -412,6 +449,7 @@ GRAPHS: dict[str, tuple[str, Arrays]] = {
     "masked": (MASKED, MASKED_ARRAYS),
     "waste": (WASTE, WASTE_ARRAYS),
     "loop": (LOOP, LOOP_ARRAYS),
+    "sweeps": (SWEEPS, SWEEPS_ARRAYS),
     "per feature": (PER_FEATURE, PER_FEATURE_ARRAYS),
     "coupled": (COUPLED, COUPLED_ARRAYS),
     "masked inverse": (MASKED_INVERSE, MASKED_INVERSE_ARRAYS),

@@ -39,6 +39,7 @@ LAYOUT = (
     "addends",
     "scales",
     "zeros",
+    "block_sweeps",
 )
 # They are faster and lose a few digits, which is for a judge to accept.
 SHORTER = ("sigmoid", "log1p")

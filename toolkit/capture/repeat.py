@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,13 @@ from torch.utils import _pytree as pytree
 from toolkit.capture.record import guard
 from toolkit.nn.operators import DOMAIN
 
+aten = torch.ops.aten
 CAP = 1000
 FUNCTION = 60
 """Operators in the body of one of the toolkit's own, about."""
+PRODUCTS = {aten.addmm.default: 2, aten.linear.default: 1, aten.mm.default: 1}
+READ = 8_192
+"""Weights that a product reads in the time of one more operator, about."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +119,10 @@ def lend(node: fx.Node, values: Sequence[fx.Node]) -> list[fx.Node]:
 
 
 def weight(node: fx.Node) -> int:
-    """Return how many operators a node executes."""
+    """Return how many operators a node executes, or that take as long."""
+    if node.target in PRODUCTS:
+        matrix: Any = node.args[PRODUCTS[node.target]]
+        return 1 + math.prod(matrix.meta.get("shape", ())) // READ
     if node.target is not repeat:
         own = isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == DOMAIN  # noqa: SLF001
         return FUNCTION if own else int(node.target not in (guard, operator.getitem))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
 
+from toolkit.capture import repeat as repeated
 from toolkit.capture import segments
 from toolkit.capture.loops import TRANSLATIONS, emit_loops
 from toolkit.capture.record import Recording, guard, record
@@ -203,6 +204,20 @@ def test_small_loops_stay_unrolled(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert reroll(record(Call(short), [data()])) == 0
     monkeypatch.setattr(segments, "UNROLLED_OF_FEW", 0)
+    assert reroll(record(Call(short), [data()])) == 1
+
+
+def test_a_loop_over_large_weights_is_none_that_stays_unrolled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def short(model: Call, x: Tensor) -> Tensor:
+        for _ in range(8):
+            x = model.net(x)
+        return x
+
+    monkeypatch.setattr(segments, "UNROLLED_OF_FEW", 100)
+    assert reroll(record(Call(short), [data()])) == 0
+    monkeypatch.setattr(repeated, "READ", 4)
     assert reroll(record(Call(short), [data()])) == 1
 
 
