@@ -122,7 +122,7 @@ def weight(node: fx.Node) -> int:
     """Return how many operators a node executes, or that take as long."""
     if node.target in PRODUCTS:
         matrix: Any = node.args[PRODUCTS[node.target]]
-        return 1 + math.prod(matrix.meta.get("shape", ())) // READ
+        return 1 + int(math.prod(matrix.meta.get("shape", ()))) // READ
     if node.target is not repeat:
         own = isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == DOMAIN  # noqa: SLF001
         return FUNCTION if own else int(node.target not in (guard, operator.getitem))
