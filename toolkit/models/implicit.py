@@ -51,7 +51,7 @@ class Implicit(nn.Module):
         encoding: Literal["none", "fourier"] = "none",
         hidden: int = 128,
         layers: int = 3,
-        omega: float = 20.0,
+        omega: float = 17.0,
         deviation: float = 5.0,
     ) -> None:
         if encoding not in ("none", "fourier") or hidden < 2 or hidden % 2 or layers < 1:
