@@ -288,6 +288,18 @@ def test_a_mean_over_many_does_not_bind_one_sample_that_is_worse_among_all_too(
     assert checks.load("batch").judge(subject).status == status
 
 
+def test_an_exact_inverse_passes_where_the_codes_have_lost_more_than_eager(subject_of) -> None:
+    subject = subject_of("realnvp", "inverse")
+    check = checks.load("round_trip")
+    (case,) = [case for case in subject.cases if case.check == "round_trip"]
+    start = (case.oracle["x"] + 1e-3).astype(np.float32)
+    extra = {**case.extra, "data.x": start, "back.x": start}
+    rounded = dataclasses.replace(subject, cases=[dataclasses.replace(case, extra=extra)])
+    exact = {name: array.astype(np.float32) for name, array in case.oracle.items()}
+    assert check.judge(spoil(lambda *_: exact)(rounded)).status == "ok"
+    assert check.judge(spoil(shifted)(rounded)).status == "failed"
+
+
 def test_the_round_trip_judges_the_density_too(subject_of) -> None:
     subject = subject_of("realnvp", "inverse")
     good = checks.load("round_trip").judge(subject)

@@ -55,7 +55,11 @@ class RoundTrip:
         return [source.answer(NAME, "latent", tensors, **extra)]
 
     def judge(self, subject: Subject) -> Finding | None:
-        """Answer with the largest |x − f⁻¹(f(x))|; the density must not drift either, in nats."""
+        """Answer with the largest |x − f⁻¹(f(x))|; the density must not drift either, in nats.
+
+        Its limit follows from what eager loses, or from what the codes have lost: they are
+        rounded, and eager's two directions may undo each other's errors where exact ones do not.
+        """
         case = next(iter(own_cases(subject, NAME)), None)
         if case is None:
             return None
@@ -64,7 +68,8 @@ class RoundTrip:
             return finding(NAME, subject, "skipped", reason=reason)
         outputs = subject.run(case.inputs)
         x, own = _part(case.extra, DATA), _part(case.extra, BACK)
-        row = _row(subject, {name: outputs[name] for name in x}, x, own)
+        exact = {name: case.oracle[name] for name in x}
+        row = _row(subject, {name: outputs[name] for name in x}, x, own, exact)
         feeds = _flow.density_feeds(case, outputs)
         drift, codes = _drift(subject, case, feeds), _codes(subject, case, feeds)
         return finding(
@@ -75,7 +80,7 @@ class RoundTrip:
             limit=row["limit"],
             unit="absolute",
             reason=f"max|x − f⁻¹(f(x))| over {len(next(iter(x.values())))} real samples, "
-            "limit from eager's own"
+            "limit from eager's own, or the codes'"
             + "".join(f"; its density drifts by {item['value']:.3g} nats" for item in drift)
             + "".join(f"; max|z − f(f⁻¹(z))| is {item['value']:.3g}" for item in codes),
             detail={"drift": drift, "codes": codes},
@@ -88,12 +93,13 @@ def _part(extra: Arrays, prefix: str) -> Arrays:
     }
 
 
-def _row(subject: Subject, given: Arrays, truth: Arrays, own: Arrays) -> dict[str, Any]:
-    """Judge how far arrays are from where they started, against how far eager's own are."""
+def _row(subject: Subject, given: Arrays, truth: Arrays, *others: Arrays) -> dict[str, Any]:
+    """Judge how far arrays are from where they started, against how far others are."""
     value = _largest(absolute(given[name], array) for name, array in truth.items())
     limit = _largest(
-        oracle_limit(own[name], array.astype(np.float64), k=subject.k)
+        oracle_limit(own[name].astype(array.dtype), array.astype(np.float64), k=subject.k)
         for name, array in truth.items()
+        for own in others
     )
     limit = subject.budget.get("absolute", limit)
     return {"value": value, "limit": limit, "good": value <= limit}
