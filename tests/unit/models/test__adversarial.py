@@ -21,7 +21,8 @@ from toolkit.stages._model import load_model
 
 NAMES = ("gan", "wgan")
 SAMPLES = 1000
-LIMIT = {"gan": 1.25, "wgan": 1.35}
+DISTANCE = {"gan": 1.25, "wgan": 1.35}
+NEAREST = 1.45
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,13 @@ def distance_ratio(x: Tensor, data: Data, *, draws: int = 10) -> float:
         return sum(float(sliced_wasserstein(some, held_out)) for some in chosen)
 
     return distance(x) / distance(others)
+
+
+def nearest_ratio(x: Tensor, data: Data) -> float:
+    """Return how far samples are from the nearest training digit, in units of held-out digits'."""
+    train, held_out = data.train["x"].flatten(1), data.test["x"].flatten(1)
+    found, usual = (torch.cdist(cloud, train).amin(1) for cloud in (x.flatten(1), held_out))
+    return float(found.median() / usual.median())
 
 
 def shares(x: Tensor, data: Data) -> Tensor:
@@ -65,6 +73,15 @@ def test_a_generator_that_collapsed_is_noticed(digits, kept):
 def test_blurred_digits_are_noticed(digits):
     blurred = nn.functional.avg_pool2d(digits.train["x"], 3, stride=1, padding=1)
     assert distance_ratio(blurred, digits) > 2
+
+
+def test_a_normal_law_of_the_digits_own_mean_and_covariance_is_noticed(digits):
+    train = digits.train["x"].flatten(1)
+    factor = torch.linalg.cholesky(train.T.cov() + 1e-4 * torch.eye(64))
+    noise = torch.randn(SAMPLES, 64, generator=torch.Generator().manual_seed(0))
+    x = (train.mean(0) + noise @ factor.T).clamp(0, 1).reshape(-1, 1, 8, 8)
+    assert distance_ratio(x, digits) > 1.8
+    assert nearest_ratio(x, digits) > NEAREST + 0.05
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,7 +170,8 @@ def test_the_recipe_and_its_exported_graph_draw_digits_of_every_class(name, digi
     with torch.no_grad():
         eager = model.generate(noise)
     exported = torch.from_numpy(session.generate(noise=noise.numpy()))
-    assert distance_ratio(exported, digits) < LIMIT[name]
+    assert distance_ratio(exported, digits) < DISTANCE[name]
+    assert nearest_ratio(exported, digits) < NEAREST
     assert shares(exported, digits).min() > 0.03
     assert distance_ratio(exported, digits) == pytest.approx(
         distance_ratio(eager, digits), abs=1e-3
