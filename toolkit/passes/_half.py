@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from toolkit.core.errors import ExportError
 from toolkit.passes._graph import constant, is_op, name_apart, new_constant
-from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, product_size
+from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, only_in_loops, product_size
 
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
@@ -50,13 +50,18 @@ def to_half(model: ir.Model, precision: Precision) -> ir.Model:
         precision: Which nodes compute in half.
 
     Raises:
-        ExportError: No node can compute in half precision.
+        ExportError: No node can compute in half precision, or no product lies outside of a loop.
     """
     from onnx_ir.passes import common
 
     copy = model.clone()
     if copy.functions:
         common.InlinePass()(copy)
+    if only_in_loops(copy):
+        raise ExportError(
+            "nothing to halve: all convolutions and matrix products lie inside a loop",
+            next_step="leave fp16 out of optimize.variants",
+        )
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
     caster = _Caster(copy.graph)
     summed: set[ir.Value] = set()
@@ -67,7 +72,7 @@ def to_half(model: ir.Model, precision: Precision) -> ir.Model:
         caster.convert(node, HALF if half else FULL)
     if HALF not in caster.types.values():
         raise ExportError(
-            "no node computes in half precision: all products are small, or lie inside a loop",
+            "no node computes in half precision: all products are small",
             next_step="leave fp16 out of optimize.variants",
         )
     caster.restore_outputs()

@@ -29,3 +29,9 @@ def product_size(node: ir.Node) -> int:
     if is_op(node, "ConvTranspose"):
         return sizes[0]
     return min(sizes[-2:], default=SMALLEST_PRODUCT)
+
+
+def only_in_loops(model: ir.Model) -> bool:
+    """Return whether a model has products, and all of them lie inside loops."""
+    inside = any(product_size(node) for node in model.graph.all_nodes())
+    return inside and not any(product_size(node) for node in model.graph)

@@ -13,7 +13,12 @@ import onnx_ir as ir
 from toolkit.core.errors import ExportError
 from toolkit.core.require import require
 from toolkit.passes._graph import is_op, name_apart
-from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, product_size
+from toolkit.passes._products import (
+    PRODUCTS,
+    SMALLEST_PRODUCT,
+    only_in_loops,
+    product_size,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +139,6 @@ def _chosen(model: ir.Model, scheme: Scheme) -> list[str]:
 
 
 def _nothing(model: ir.Model) -> str:
-    inside = any(product_size(node) for node in model.graph.all_nodes())
-    if inside and not any(product_size(node) for node in model.graph):
+    if only_in_loops(model):
         return "nothing to quantise: all convolutions and matrix products lie inside a loop"
     return f"nothing to quantise: no product sums up {SMALLEST_PRODUCT} numbers or more"

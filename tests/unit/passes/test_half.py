@@ -111,6 +111,21 @@ def test_what_a_loop_reads_from_outside_stays_float32(build, answer) -> None:
     np.testing.assert_array_equal(answer(half, x)[0], 4 * x)
 
 
+def test_products_that_all_lie_in_a_loop_are_nothing_to_halve(build) -> None:
+    text = """
+    g (float[n,64] x) => (float[n,64] y) {
+      h = Relu (x)
+      y = Loop (trips, go, h) <body = step (int64 i, bool c, float[n,64] s)
+          => (bool more, float[n,64] next) {
+        more = Identity (c)
+        next = Gemm (s, w)
+      }>
+    }"""
+    model = build(text, w=np.eye(64), trips=np.array(3), go=np.array(1, bool))
+    with pytest.raises(ExportError, match="inside a loop"):
+        to_half(model, HALF)
+
+
 def test_nothing_to_convert_is_an_error(build) -> None:
     model = build("g (float[n] x) => (float[n] y) { y = Exp (x) }")
     with pytest.raises(ExportError, match="no node computes in half"):
