@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.core.entry import Autoregressive, Entry, Input
+from toolkit.models._size import is_full
 from toolkit.nn.masked import CausalLayer, MaskedConv2d
 
 
@@ -25,6 +26,11 @@ class PixelCNN(nn.Module):
         layers: Number of residual layers.
         first_kernel: Side of the first kernel, which leaves the current pixel out.
         kernel: Side of the residual layers' kernels.
+        size: `given` takes the other arguments; `full` takes the paper's 128 channels and 15 layers
+            of 3x3, behind a first one of 7x7.
+
+    Raises:
+        UsageError: The size is no known one.
 
     References:
         Pixel Recurrent Neural Networks, 2016, arXiv 1601.06759.
@@ -42,8 +48,11 @@ class PixelCNN(nn.Module):
         layers: int = 4,
         first_kernel: int = 7,
         kernel: int = 3,
+        size: str = "given",
     ) -> None:
         super().__init__()
+        if is_full(size):
+            channels, layers, first_kernel, kernel = 128, 15, 7, 3
         self.levels, self.height, self.width = levels, height, width
         self.stack = nn.Sequential(
             CausalLayer(MaskedConv2d("A", 1, channels, first_kernel), nn.ReLU(), residual=False),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core import isolate, registry
+from toolkit.core.entry import Autoregressive
 from toolkit.core.errors import UsageError
 from toolkit.core.files import digest, replacing
 from toolkit.core.folder import RunFolder
@@ -73,6 +74,7 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress = silent) -> dict[
     """Train in this process and return the stage's result."""
     model, data = build_model(recipe), load_data(recipe)
     if data is not None:
+        _check_shapes(model, data)
         _initialize(model, data, recipe)
     files, metrics = [WEIGHTS], {}
     if recipe.train.epochs:
@@ -92,6 +94,26 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress = silent) -> dict[
         "metrics": metrics,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _check_shapes(model: nn.Module, data: Data) -> None:
+    """Hold the data's samples against what the model's first entry takes, where it says so.
+
+    Raises:
+        UsageError: They differ in a fixed size.
+    """
+    if not callable(entries := getattr(model, "entries", None)) or not (known := entries()):
+        return
+    first = known[0]
+    item = first.input if isinstance(first, Autoregressive) else first.inputs[0]
+    given, taken = tuple(data.train["x"].shape[1:]), item.shape[1:]
+    fixed = zip(given, taken, item.dims[1:], strict=False)
+    if len(given) != len(taken) or any(own != size and dim is None for size, own, dim in fixed):
+        raise UsageError(
+            f"the data's samples have the shape {given}, the model takes {taken}",
+            where="[model] and [data] of the recipe",
+            next_step="give the model the data's sizes, or name other data",
+        )
 
 
 def _initialize(model: nn.Module, data: Data, recipe: Recipe) -> None:

@@ -321,3 +321,9 @@ def test_two_processes_train_as_one_with_batches_twice_as_large(tmp_path):
     assert set(two) == set(one)
     for name, tensor in two.items():
         torch.testing.assert_close(tensor, one[name], rtol=1e-4, atol=1e-5)
+
+
+def test_data_that_the_model_does_not_take_are_refused_before_training(tmp_path):
+    other = recipe(model={"name": "realnvp", "features": 4}, train={"objective": "likelihood"})
+    with pytest.raises(UsageError, match=r"shape \(2,\), the model takes \(4,\)"):
+        train.run(other, RunFolder(tmp_path / "run"))
