@@ -29,7 +29,8 @@ def dataset(path: str, **options: Any) -> Data:
 
     Arguments:
         path: The folder.
-        options: Those of `Options`: size, grey, dequantize, test, limit, seed.
+        options: Those of `Options`: size, grey, dequantize, draws, test, limit,
+            seed.
 
     Raises:
         UsageError: There is no such folder, or nothing in it that is known.

@@ -27,7 +27,8 @@ def dataset(
         config: Configuration of the data set, where it has several.
         image: Column of the pictures; empty takes the first column of pictures.
         label: Column of the classes; empty takes the first column of classes, if any.
-        options: Those of `Options`: size, grey, dequantize, test, limit, seed.
+        options: Those of `Options`: size, grey, dequantize, draws, test, limit,
+            seed.
 
     Raises:
         MissingError: The package is not installed.

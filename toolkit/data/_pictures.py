@@ -42,27 +42,30 @@ class Options:
         size: Height and width; 0 keeps the pictures' own.
         grey: Turn colours into grey (ITU-R BT.601).
         dequantize: Give `x = (level + u) / 256`, u uniform, instead of `level / 255`.
+        draws: How often the training set is repeated, with noise of its own each time.
         test: Number of held-out pictures where the source holds none out; 0 for a fifth.
         limit: Most pictures of each part; 0 for all.
         seed: Seed of the split, of what a limit leaves out, and of the noise.
 
     Raises:
-        UsageError: A number is negative.
+        UsageError: A number is negative, or there are no draws.
     """
 
     size: int = 0
     grey: bool = False
     dequantize: bool = False
+    draws: int = 1
     test: int = 0
     limit: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.size, self.test, self.limit) < 0:
+        if min(self.size, self.test, self.limit) < 0 or self.draws < 1:
             raise UsageError(
-                f"size={self.size}, test={self.test}, limit={self.limit}: none may be negative",
+                f"size={self.size}, test={self.test}, limit={self.limit}, draws={self.draws}: none "
+                "may be negative, and draws is at least 1",
                 where=WHERE,
-                next_step="give 0 or more",
+                next_step="give 0 or more, and draws = 1 or more",
             )
 
 
@@ -84,10 +87,10 @@ def as_data(train: Part, test: Part | None, options: Options) -> Data:
             where=WHERE,
             next_step="give size, and grey = true where only some are in colour",
         )
-    parts = [
-        _tensors(_limited(part, options.limit, draws), options, draws) for part in (train, test)
-    ]
-    return Data(train=parts[0], test=parts[1], levels=LEVELS)
+    parts = [_limited(part, options.limit, draws) for part in (train, test)]
+    parts[0] = _chosen(parts[0], torch.arange(len(parts[0].levels)).repeat(options.draws))
+    tensors = [_tensors(part, options, draws) for part in parts]
+    return Data(train=tensors[0], test=tensors[1], levels=LEVELS)
 
 
 def stacked(pictures: Iterable[Image], options: Options, *, where: str) -> Tensor:

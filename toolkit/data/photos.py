@@ -19,6 +19,7 @@ def dataset(
     size: int = 16,
     grey: bool = False,
     dequantize: bool = False,
+    draws: int = 1,
     test: int = 0,
     limit: int = 0,
     seed: int = 0,
@@ -33,6 +34,7 @@ def dataset(
         size: Height and width of a patch.
         grey: Turn colours into grey (ITU-R BT.601).
         dequantize: Give `(level + u) / 256`, u uniform, instead.
+        draws: How often the training set is repeated, with noise of its own each time.
         test: Number of held-out patches; 0 for a fifth.
         limit: Most patches of each part; 0 for all.
         seed: Seed of the split and of the noise.
@@ -56,7 +58,7 @@ def dataset(
     if grey:
         levels = without_colour(levels)
     first = _first_of_each(levels)
-    options = Options(dequantize=dequantize, test=test, limit=limit, seed=seed)
+    options = Options(dequantize=dequantize, draws=draws, test=test, limit=limit, seed=seed)
     return as_data(Part(levels[first], label[first]), None, options)
 
 

@@ -35,7 +35,19 @@ def test_dequantised_values_fall_back_to_their_level():
     assert wrong.double().mean() < 1e-3
 
 
-@pytest.mark.parametrize("arguments", [{"size": 0}, {"size": 500}, {"test": -1}, {"test": 10_000}])
+def test_each_draw_has_noise_of_its_own():
+    once, twice = (dataset(size=64, dequantize=True, draws=draws) for draws in (1, 2))
+    count = len(once.train["x"])
+    assert len(twice.train["x"]) == 2 * count
+    assert len(twice.test["x"]) == len(once.test["x"])
+    assert torch.equal(twice.train["label"][:count], twice.train["label"][count:])
+    change = twice.train["x"][:count] - twice.train["x"][count:]
+    assert 0 < change.abs().max() <= 1 / 256 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"size": 0}, {"size": 500}, {"test": -1}, {"test": 10_000}, {"draws": 0}]
+)
 def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(UsageError):
         dataset(**arguments)
