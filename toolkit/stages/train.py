@@ -74,7 +74,8 @@ def fit(recipe: Recipe, folder: RunFolder, progress: Progress = silent) -> dict[
     """Train in this process and return the stage's result."""
     model, data = build_model(recipe), load_data(recipe)
     if data is not None:
-        _check_shapes(model, data)
+        if recipe.train.epochs or callable(getattr(model, "initialize", None)):
+            _check_shapes(model, data)
         _initialize(model, data, recipe)
     files, metrics = [WEIGHTS], {}
     if recipe.train.epochs:
