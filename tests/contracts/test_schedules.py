@@ -6,6 +6,7 @@ does not take one says why; every network is taken by one schedule at least.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import nn
 from torch.export import Dim
 from torch.nn import functional as F
 
+from toolkit.capture.causal.program import double_by_default
 from toolkit.core.entry import Autoregressive, Input
 from toolkit.core.errors import ExportError
 from toolkit.core.registry import schedules
@@ -450,6 +452,16 @@ def test_draws_what_the_plain_loop_draws(net, name, batch):
     assert drawn.dtype == torch.int64
     assert torch.equal(drawn, expected)
     assert len(expected.unique()) > 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("net", "name"), TAKEN)
+def test_a_copy_in_double_precision_draws_too(net, name):
+    _, sampler, scheduled = laid(net, name)
+    noise = gumbel(sampler, 2).double()
+    with double_by_default():
+        drawn = copy.deepcopy(scheduled.generate).double()(noise)
+    assert drawn.shape == scheduled.generate(noise.float()).shape
 
 
 @torch.no_grad()

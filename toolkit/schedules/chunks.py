@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from toolkit.capture.causal.choice import controls_of, split
 from toolkit.capture.causal.hierarchy import DerivedChunks, derive_chunks
 from toolkit.capture.causal.network import laid_out
-from toolkit.capture.causal.plan import Far
 from toolkit.capture.causal.prove import holds_at_other_lengths, prove
 from toolkit.capture.causal.walk import chunked
 from toolkit.core.entry import Autoregressive
@@ -25,17 +24,30 @@ from toolkit.schedules.scan import ScanSampler
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """How the past terms of convolutions are read from one queue, once per chunk.
+
+    Arguments:
+        lags: How far back they read, the furthest first.
+        widths: Channels of each convolution.
+    """
+
+    lags: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Level:
     """One loop over chunks.
 
     Arguments:
         size: Positions of a chunk.
-        far: Past terms that are computed once per chunk.
+        queues: What is read once per chunk.
         given: How many columns longer chunks read.
     """
 
     size: int
-    far: tuple[Far, ...]
+    queues: tuple[Queue, ...]
     given: int
 
 
@@ -59,8 +71,9 @@ class ChunkSampler(ScanSampler):
         self.levels: list[Level] = []
         given = 0
         for size in derived.sizes:
-            far = tuple(item for item in derived.far if item.chunk == size)
-            self.levels.append(Level(size, far, given))
+            far = [item for item in derived.far if item.chunk == size]
+            queues = tuple(Queue(tuple(item.past.lags), item.widths) for item in far)
+            self.levels.append(Level(size, queues, given))
             given += len(far)
         self.weights: list[str] = []
         for item in derived.far:
@@ -151,8 +164,8 @@ class ChunkSampler(ScanSampler):
         self, number: int, states: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the states of the loop inside, and the queues of this level."""
-        below = sum(len(level.far) for level in self.levels[number + 1 :])
-        own = len(self.levels[number].far)
+        below = sum(len(level.queues) for level in self.levels[number + 1 :])
+        own = len(self.levels[number].queues)
         first = len(states) - own - below
         return [*states[:first], *states[first + own :]], states[first : first + own]
 
@@ -160,7 +173,7 @@ class ChunkSampler(ScanSampler):
         self, number: int, inner: Sequence[Tensor], queues: Sequence[Tensor]
     ) -> list[Tensor]:
         """Return the states of the loop inside with the queues of this level in their place."""
-        below = sum(len(level.far) for level in self.levels[number + 1 :])
+        below = sum(len(level.queues) for level in self.levels[number + 1 :])
         first = len(inner) - below
         return [*inner[:first], *queues, *inner[first:]]
 
@@ -169,17 +182,17 @@ class ChunkSampler(ScanSampler):
     ) -> list[Tensor]:
         """Return the far terms of a level at all positions of its chunk, one per convolution."""
         level = self.levels[number]
-        before = sum(len(upper.far) for upper in self.levels[:number])
+        before = sum(len(upper.queues) for upper in self.levels[:number])
         *_, weights, _ = self._parts(fixed)
         pairs = zip(weights[2 * before :: 2], weights[2 * before + 1 :: 2], strict=True)
         found: list[Tensor] = []
-        for far, queue, (weight, bias) in zip(level.far, queues, pairs, strict=False):
-            longest = far.past.lags[0]
-            rows = [queue.narrow(0, longest - lag, level.size) for lag in far.past.lags]
+        for read, queue, (weight, bias) in zip(level.queues, queues, pairs, strict=False):
+            longest = read.lags[0]
+            rows = [queue.narrow(0, longest - lag, level.size) for lag in read.lags]
             taps = torch.cat(rows, -1) if len(rows) > 1 else rows[0]
             terms = taps @ weight + bias
             # One product and one split a chunk: products apart would be more operators.
-            found += torch.split(terms, list(far.widths), -1) if len(far.nodes) > 1 else [terms]
+            found += torch.split(terms, list(read.widths), -1) if len(read.widths) > 1 else [terms]
         return found
 
     def _position(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
