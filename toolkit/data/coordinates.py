@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from toolkit.core.errors import UsageError
 from toolkit.core.protocols import Data
+from toolkit.data.photos import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PHOTOS = ("china", "flower")
-HEIGHT, WIDTH = 427, 640
 
 
 def dataset(
