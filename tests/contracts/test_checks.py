@@ -254,6 +254,18 @@ def test_batch_sizes_stay_within_the_entry_s_own_range(subject_of) -> None:
     assert {row["case"] for row in found.detail["rows"]} == {"batch 2"}
 
 
+def test_batches_are_cut_from_real_data_wherever_these_stand(subject_of) -> None:
+    subject = subject_of("realnvp", "log_prob")
+    wrong = [
+        dataclasses.replace(case, oracle={k: a + 1 for k, a in case.oracle.items()})
+        for case in subject.cases
+        if (case.check, case.name) == ("parity", "edges")
+    ]
+    assert wrong
+    subject = dataclasses.replace(subject, cases=[*wrong, *subject.cases])
+    assert checks.load("batch").judge(subject).status == "ok"
+
+
 def test_a_budget_holds_for_every_batch_size(subject_of) -> None:
     subject = spoil(shifted)(subject_of("realnvp", "log_prob"))
     outputs = [dataclasses.replace(spec, unit="absolute") for spec in subject.signature.outputs]

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 Row = dict[str, Any]
+FIRST = {"real": 0, "noise": 1}
 
 
 def own_cases(subject: Subject, check: str) -> list[Case]:
-    """Return the cases that a check prepared."""
-    return [case for case in subject.cases if case.check == check]
+    """Return the cases that a check prepared, real data first."""
+    cases = [case for case in subject.cases if case.check == check]
+    return sorted(cases, key=lambda case: FIRST.get(case.name, len(FIRST)))
 
 
 def compare_case(
