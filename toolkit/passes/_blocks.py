@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from toolkit.passes._graph import Array, constant, dims, is_op, new_constant
+from toolkit.passes._graph import Array, constant, dims, has_body, is_op, new_constant
 from toolkit.passes._units import CHOICES, NONE, PRODUCTS, Network, units, weights
 
 NEVER = np.iinfo(np.int64).max
@@ -278,6 +278,8 @@ class Solver:
         return value
 
     def _copied(self, node: ir.Node, value: ir.Value) -> ir.Value:
+        if has_body(node):
+            raise Unfit
         given = [item if item is None else self._outside(item) for item in node.inputs]
         copy = self._node(node.op_type, given, like=node, outputs=len(node.outputs))
         for new, old in zip(copy.outputs, node.outputs, strict=True):

@@ -56,6 +56,12 @@ def is_op(node: ir.Node | None, *operators: str) -> bool:
     return node is not None and node.domain in STANDARD and node.op_type in operators
 
 
+def has_body(node: ir.Node) -> bool:
+    """Return whether a node holds a graph, which may read any value around it."""
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    return any(attribute.type in kinds for attribute in node.attributes.values())
+
+
 def producer(value: ir.Value | None, *operators: str) -> ir.Node | None:
     """Return the node that makes a value, where it is one of these standard operators."""
     node = value.producer() if value is not None else None

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from toolkit.core.errors import ExportError
-from toolkit.passes._graph import constant, is_op, name_apart, new_constant
+from toolkit.passes._graph import constant, has_body, is_op, name_apart, new_constant
 from toolkit.passes._products import PRODUCTS, SMALLEST_PRODUCT, only_in_loops, product_size
 
 FULL, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -87,7 +87,7 @@ def _is_summed(node: ir.Node, summed: set[ir.Value]) -> bool:
 
 
 def _is_half(node: ir.Node, precision: Precision, caster: _Caster, summed: set[ir.Value]) -> bool:
-    if node.domain not in ("", "ai.onnx") or _has_subgraph(node) or _is_out_of_range(node):
+    if node.domain not in ("", "ai.onnx") or has_body(node) or _is_out_of_range(node):
         return False
     if is_op(node, *PRODUCTS):
         return precision.everywhere or product_size(node) >= SMALLEST_PRODUCT
@@ -110,11 +110,6 @@ def _turns_batch_into_rows(node: ir.Node) -> bool:
     perm = node.attributes["perm"].as_ints()
     readers = (reader for reader, _ in node.outputs[0].uses())
     return 0 in perm[-2:] and len(perm) > 2 and any(is_op(reader, "MatMul") for reader in readers)
-
-
-def _has_subgraph(node: ir.Node) -> bool:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(attribute.type in kinds for attribute in node.attributes.values())
 
 
 def _is_out_of_range(node: ir.Node) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from toolkit.passes._graph import Array, constant, dims, integer, is_op
+from toolkit.passes._graph import Array, constant, dims, has_body, integer, is_op
 from toolkit.passes.sink_transposes import BROADCAST, UNARY
 
 PRODUCTS = ("Gemm", "MatMul")
@@ -56,7 +56,8 @@ def read_network(x: ir.Value, nodes: Iterable[ir.Node]) -> Network:
         return known
     known.dependence[x] = np.eye(features, dtype=bool)
     for node in nodes:
-        if not unknown.isdisjoint(value for value in node.inputs if value is not None):
+        reads = (value for value in node.inputs if value is not None)
+        if has_body(node) or not unknown.isdisjoint(reads):
             unknown.update(node.outputs)
         elif any(known.operands(node)):
             found = {output: _depends(known, node, output) for output in node.outputs}

@@ -19,6 +19,7 @@ from toolkit.passes._graph import (
     Array,
     constant,
     dims,
+    has_body,
     is_op,
     new_constant,
     remove_unused,
@@ -86,7 +87,7 @@ def _shared(node: ir.Node, known: dict[ir.Value, Array], opset: int) -> list[Arr
     given = [value for value in node.inputs if value is not None]
     if any(value not in known and constant(value) is None for value in given):
         return None
-    if known.keys().isdisjoint(given) or _has_body(node):
+    if known.keys().isdisjoint(given) or has_body(node):
         return None
     try:
         runs = [_evaluated(node, known, size, opset) for size in SIZES]
@@ -163,10 +164,6 @@ def _is_small(shape: Shape | None) -> bool:
     """Return whether a shape is known and one sample of it may be stored."""
     sizes = [size for size in shape or () if isinstance(size, int)]
     return shape is not None and 0 < math.prod(sizes) <= LARGEST
-
-
-def _has_body(node: ir.Node) -> bool:
-    return any(item.type is ir.AttributeType.GRAPH for item in node.attributes.values())
 
 
 rewrite = Uniform()
