@@ -196,13 +196,12 @@ def test_an_operator_that_no_rule_tells_leaves_no_trace(build) -> None:
 
 
 def test_a_loop_whose_body_holds_a_graph_stays(build) -> None:
-    inner = f"""
-      k = Loop (trips, go, z) <body = inner (int64 number, bool on, float[n,{FEATURES}] old)
-          => (bool still, float[n,{FEATURES}] new) {{ still = Identity (on) new = Add (old, x) }}>
-      none = Mul (k, zero)
-    """
-    net = NET.replace("next = Add (m, t)", f"{inner} f = Add (m, none) next = Add (f, t)")
-    net = net.replace("k = Gemm (h, u) r = Add (h, k)", "r = Gemm (h, u, h)")
+    shape = f"float[n,{FEATURES}]"
+    branches = " , ".join(
+        f"{name}_branch = {name} () => ({shape} {name}_x) {{ {name}_x = Identity (x) }}"
+        for name in ("then", "else")
+    )
+    net = NET.replace("next = Add (m, t)", f"o = If (go) <{branches}> next = Mul (m, o)")
     assert rewrite(build(text(net), **arrays())).count == 0
 
 
