@@ -152,7 +152,8 @@ def _source(
         return folder.path / record["file"], ""
     variant = optimized.get("variants", {}).get(precision)
     if not variant or not variant.get("file"):
-        return None, f"there is no {precision} variant: toolkit optimize {folder.path}"
+        why = optimized.get("skipped", {}).get(precision) or f"toolkit optimize {folder.path}"
+        return None, f"there is no {precision} variant: {why}"
     kept = variant.get("kept", {}).get("tensorrt", {"kept": True})
     if not kept["kept"]:
         return None, f"the {precision} variant is not kept for TensorRT: {kept['reason']}"

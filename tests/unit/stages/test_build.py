@@ -156,6 +156,15 @@ def test_variants_that_are_not_kept_or_not_there_are_skipped(
     assert "no int8 variant" in rows[2]["reason"]
 
 
+def test_a_variant_that_was_refused_says_why(tmp_path: Path, library: Library) -> None:
+    folder = make_folder(tmp_path, forward="Neg")
+    refused = {"variants": {}, "skipped": {"fp16": "nothing to halve"}}
+    folder.record("optimize", {"result": {"entries": {"forward": refused}}})
+    rows = build.run(recipe(engines=["lib"], targets=["8.6"]), folder).detail["engines"]
+    reasons = {row["precision"]: row["reason"] for row in rows}
+    assert reasons == {"fp32": "", "fp16": "there is no fp16 variant: nothing to halve"}
+
+
 def test_entries_that_did_not_export_are_left_out(tmp_path: Path, library: Library) -> None:
     folder = make_folder(tmp_path, forward="Neg", sample="Neg")
     manifest = folder.manifest()
