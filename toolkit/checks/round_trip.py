@@ -57,8 +57,8 @@ class RoundTrip:
     def judge(self, subject: Subject) -> Finding | None:
         """Answer with the largest |x − f⁻¹(f(x))|; the density must not drift either, in nats.
 
-        Its limit follows from what eager loses, or from what the codes have lost: they are
-        rounded, and eager's two directions may undo each other's errors where exact ones do not.
+        Its limit follows from what eager loses; or from what the codes, which are rounded, have
+        lost and parity's limit beside it: eager's two directions may undo each other's errors.
         """
         case = next(iter(own_cases(subject, NAME)), None)
         if case is None:
@@ -68,8 +68,12 @@ class RoundTrip:
             return finding(NAME, subject, "skipped", reason=reason)
         outputs = subject.run(case.inputs)
         x, own = _part(case.extra, DATA), _part(case.extra, BACK)
-        exact = {name: case.oracle[name] for name in x}
-        row = _row(subject, {name: outputs[name] for name in x}, x, own, exact)
+        lost = _largest(
+            absolute(case.oracle[name], array.astype(np.float64))
+            + oracle_limit(case.eager[name], case.oracle[name], k=subject.k)
+            for name, array in x.items()
+        )
+        row = _row(subject, {name: outputs[name] for name in x}, x, own, least=lost)
         feeds = _flow.density_feeds(case, outputs)
         drift, codes = _drift(subject, case, feeds), _codes(subject, case, feeds)
         return finding(
@@ -93,14 +97,16 @@ def _part(extra: Arrays, prefix: str) -> Arrays:
     }
 
 
-def _row(subject: Subject, given: Arrays, truth: Arrays, *others: Arrays) -> dict[str, Any]:
-    """Judge how far arrays are from where they started, against how far others are."""
+def _row(
+    subject: Subject, given: Arrays, truth: Arrays, own: Arrays, *, least: float = 0.0
+) -> dict[str, Any]:
+    """Judge how far arrays are from where they started, against how far eager's own are."""
     value = _largest(absolute(given[name], array) for name, array in truth.items())
-    limit = _largest(
-        oracle_limit(own[name].astype(array.dtype), array.astype(np.float64), k=subject.k)
+    limits = (
+        oracle_limit(own[name], array.astype(np.float64), k=subject.k)
         for name, array in truth.items()
-        for own in others
     )
+    limit = max(_largest(limits), least)
     limit = subject.budget.get("absolute", limit)
     return {"value": value, "limit": limit, "good": value <= limit}
 

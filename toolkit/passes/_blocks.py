@@ -176,12 +176,10 @@ class Solver:
         return self._joined(parts, output)
 
     def _width(self, value: ir.Value | None) -> int:
-        shape = dims(value)
-        if value in self.network.dependence:
-            return self.network.width(value)
-        if shape is None or not isinstance(shape[-1], int):
+        size = self.network.size(value)
+        if size is None:
             raise Unfit
-        return shape[-1]
+        return size
 
     def _product(self, node: ir.Node, members: Array, block: int) -> ir.Value:
         """Write a product: what this block gives to it, on what earlier ones have given."""

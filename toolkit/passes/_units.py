@@ -41,6 +41,13 @@ class Network:
         """Return how many units a value holds."""
         return len(self.dependence[value])
 
+    def size(self, value: ir.Value | None) -> int | None:
+        """Return the last size of a value, inside the network or not; `None` if it is open."""
+        if value is not None and value in self.dependence:
+            return self.width(value)
+        shape = dims(value)
+        return shape[-1] if shape and isinstance(shape[-1], int) else None
+
 
 def read_network(x: ir.Value, nodes: Iterable[ir.Node]) -> Network:
     """Follow features through nodes, as far as rules tell; nothing is known of what comes behind.
@@ -129,11 +136,11 @@ def _chosen(node: ir.Node, output: ir.Value, width: int) -> Array | None:
     everything = np.arange(width)
     if is_op(node, "Slice"):
         bounds = [constant(value) for value in node.inputs[1:]]
-        if len(bounds) < 3 or any(item is None or item.size != 1 for item in bounds):
+        known = [int(item.flat[0]) for item in bounds if item is not None and item.size == 1]
+        if len(known) < 3 or len(known) != len(bounds):
             return None
-        start, end, axis, step = (*(int(item.flat[0]) for item in bounds if item is not None), 1)[
-            :4
-        ]
+        start, end, axis, *rest = known
+        step = rest[0] if rest else 1
         return everything[start:end:step] if axis in (1, -1) and step > 0 else None
     if integer(node, "axis", 0) not in (1, -1):
         return None
@@ -152,18 +159,10 @@ def _placed(network: Network, node: ir.Node, place: int) -> Array | None:
     """Return where the units of one operand of a Concat come to lie."""
     if integer(node, "axis", 0) not in (1, -1):
         return None
-    sizes = [_last_size(network, value) for value in node.inputs]
-    if None in sizes:
+    known = [size for value in node.inputs if (size := network.size(value)) is not None]
+    if len(known) != len(node.inputs):
         return None
-    known = [size for size in sizes if size is not None]
     read = np.full(sum(known), NONE)
     start = sum(known[:place])
     read[start : start + known[place]] = np.arange(known[place])
     return read
-
-
-def _last_size(network: Network, value: ir.Value | None) -> int | None:
-    if value is not None and value in network.dependence:
-        return network.width(value)
-    shape = dims(value)
-    return shape[-1] if shape and isinstance(shape[-1], int) else None
