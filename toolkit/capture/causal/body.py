@@ -103,22 +103,30 @@ class Body(nn.Module):
             values[name] = _repeated(values[name], axis, batch)
         values.update(zip(self.inputs, inputs, strict=True))
 
-        def fill(given: Any) -> Any:
-            # Thousands of steps are run in eager: a general walk of trees takes longer than they.
-            if isinstance(given, Slot):
-                return values[given.name]
-            if isinstance(given, list | tuple):
-                return [fill(item) for item in given]
-            if isinstance(given, Affine):
-                return given.at(batch)
-            return self.precision.dtype if given is torch.float64 else given
-
         for operation in self.operations:
-            kwargs = {name: fill(given) for name, given in operation.kwargs.items()}
-            values[operation.name] = operation.target(*map(fill, operation.args), **kwargs)
+            args, kwargs = (
+                self._filled(given, values, batch) for given in (operation.args, operation.kwargs)
+            )
+            values[operation.name] = operation.target(*args, **kwargs)
         # In their own memory and plainly laid out, as a loop wants its states.
         plain = torch.contiguous_format
         return tuple(values[name].clone(memory_format=plain) for name in self.outputs)
+
+    # A method: a closure that calls itself is a cycle, which would keep every value of every step.
+    def _filled(self, given: Any, values: dict[str, Any], batch: Any) -> Any:
+        """Return arguments with values in the place of their names.
+
+        Thousands of steps are run in eager: a general walk of trees takes longer than they.
+        """
+        if isinstance(given, Slot):
+            return values[given.name]
+        if isinstance(given, list | tuple):
+            return [self._filled(item, values, batch) for item in given]
+        if isinstance(given, dict):
+            return {name: self._filled(item, values, batch) for name, item in given.items()}
+        if isinstance(given, Affine):
+            return given.at(batch)
+        return self.precision.dtype if given is torch.float64 else given
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of the constant output `index` per item of the batch."""
