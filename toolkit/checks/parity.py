@@ -37,15 +37,14 @@ class Parity:
             "edges": _draw.edges(source),
         }
         integers = any("int" in spec.dtype for spec in source.signature.outputs)
-        if integers:
-            drawn = {name: _decided(source, inputs) for name, inputs in drawn.items()}
-        for name in ("tails", "edges"):
-            drawn[name] = _representable(source, drawn[name])
-        return [
-            source.answer(NAME, name, inputs)
-            for name, inputs in drawn.items()
-            if all(tensor.numel() for tensor in inputs.values())
-        ]
+        cases = []
+        for name, inputs in drawn.items():
+            kept = _decided(source, inputs) if integers else inputs
+            if name in ("tails", "edges"):
+                kept = _representable(source, kept)
+            if all(tensor.numel() for tensor in kept.values()):
+                cases.append(source.answer(NAME, name, kept))
+        return cases
 
     def judge(self, subject: Subject) -> Finding:
         """Answer with the output and case that come closest to, or furthest over, their limit.

@@ -45,6 +45,29 @@ def test_the_models_own_parameters_stay_in_float32() -> None:
     assert model.weight.dtype is torch.float32
 
 
+def test_the_same_samples_are_answered_once_and_changed_ones_anew() -> None:
+    calls = []
+
+    def counted(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        calls.append(x.dtype)
+        return 2 * x
+
+    given = Entry("f", counted, [Input("x", X, ("batch", None))], ["y"])
+    oracle = Oracle(nn.Identity(), given, ["y"])
+    x = X.clone()
+    oracle.answer("parity", "real", {"x": x})
+    once = len(calls)
+    oracle.exact(given, [x])
+    oracle.answer("parity", "real", {"x": x})
+    assert len(calls) == once
+    x += 1
+    assert torch.equal(oracle.eager(given, [x])[0], 2 * x)
+    assert torch.equal(oracle.eager(given, [x[:1]])[0], 2 * x[:1])
+    for seed in range(20):
+        other = torch.full_like(x, seed)
+        assert torch.equal(oracle.eager(given, [other])[0], 2 * other)
+
+
 def test_neighbours_show_how_far_rounding_carries() -> None:
     def chaotic(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
         for _step in range(14):
