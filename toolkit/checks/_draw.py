@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from toolkit.core.entry import Input
 from toolkit.core.signature import folded
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from toolkit.core.protocols import Source
+
+T = TypeVar("T")
 
 TAIL = 3.0
 EDGES = (0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, 1e-6, -1e-6)
@@ -30,12 +33,11 @@ def real(source: Source, count: int) -> dict[str, Tensor]:
     Noise inputs follow their law; integers are drawn from their range.
     """
     draws = generator(source, 1)
-    return {
-        item.name: _held_out(source, item, count)
-        if _has_data(source, item)
-        else like(item, count, draws)
-        for item in source.entry.inputs
-    }
+    return {item.name: _real(source, item, count, draws) for item in source.entry.inputs}
+
+
+def _real(source: Source, item: Input, count: int, draws: torch.Generator) -> Tensor:
+    return _held_out(source, item, count) if _has_data(source, item) else like(item, count, draws)
 
 
 def noise(source: Source, count: int, *, scale: float = 1.0) -> dict[str, Tensor]:
@@ -65,18 +67,22 @@ def tails(source: Source, count: int) -> dict[str, Tensor]:
 def edges(source: Source) -> dict[str, Tensor]:
     """Return constant samples at both zeros, denormals, ones, the data's extremes and the bounds.
 
-    Every bound of the domain comes with its neighbour inside. Where a case holds fewer samples
-    they are the first, the last and those between, evenly.
+    Every bound of the domain comes with its neighbour inside.
     """
     import torch
 
     columns = {item.name: _edge_values(source, item) for item in source.entry.inputs}
-    longest = max(map(len, columns.values()))
-    rows = torch.linspace(0, longest - 1, min(longest, source.samples)).round().long()
+    rows = torch.tensor(evenly(range(max(map(len, columns.values()))), source.samples))
     return {
         item.name: constant(item, columns[item.name][rows % len(columns[item.name])])
         for item in source.entry.inputs
     }
+
+
+def evenly(values: Sequence[T], most: int) -> list[T]:
+    """Return all values, or the first, the last and as many between them as are asked for."""
+    count = min(len(values), max(1, most))
+    return [values[round(k * (len(values) - 1) / max(1, count - 1))] for k in range(count)]
 
 
 def _edge_values(source: Source, item: Input) -> Tensor:
@@ -89,7 +95,7 @@ def _edge_values(source: Source, item: Input) -> Tensor:
     if item.kind == "noise" and item.law == "uniform":
         values = torch.tensor([0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6], dtype=dtype)
     else:
-        sample = real(source, 64)[item.name]
+        sample = _some(source, item, 64)
         values = torch.tensor([*EDGES, float(sample.min()), float(sample.max())], dtype=dtype)
     return torch.cat([values[inside(item, values)], *_at_bounds(item)])
 
@@ -208,8 +214,13 @@ def _held_out(source: Source, item: Input, count: int) -> Tensor:
     return chosen.clamp(item.low, item.high) if (item.low, item.high) != (None, None) else chosen
 
 
+def _some(source: Source, item: Input, count: int) -> Tensor:
+    """Return samples of one input, to tell its range and spread."""
+    return _real(source, item, min(count, source.samples), generator(source, 1))
+
+
 def _moments(source: Source, item: Input) -> tuple[float, float]:
-    sample = real(source, 256)[item.name].double()
+    sample = _some(source, item, 256).double()
     return float(sample.mean()), float(sample.std()) or 1.0
 
 

@@ -39,7 +39,8 @@ class Antisymmetry:
         both = _flow.directions(source)
         if both is None or source.entry.name != "inverse":
             return []
-        drawn = {"noise": _draw.real(source, SAMPLES), "latent": _flow.codes(source, both, SAMPLES)}
+        count = min(SAMPLES, source.samples)
+        drawn = {"noise": _draw.real(source, count), "latent": _flow.codes(source, both, count)}
         return [
             source.answer(NAME, name, tensors, **_sums(source, both, tensors))
             for name, tensors in drawn.items()

@@ -127,6 +127,7 @@ def _triples(source: Source, edges: Sequence[float]) -> dict[str, Tensor]:
     kept = [edge for edge in edges if all(_holds(item, edge) for item in moved)]
     if not kept:
         return {}
+    kept = _draw.evenly(kept, source.samples // 2)
     base = _draw.real(source, len(kept))
     parts = []
     for towards in (-torch.inf, None, torch.inf):

@@ -38,7 +38,7 @@ class RoundTrip:
         both = _flow.directions(source)
         if both is None or source.entry.name != "inverse":
             return []
-        tensors = _flow.codes(source, both, SAMPLES)
+        tensors = _flow.codes(source, both, min(SAMPLES, source.samples))
         forward = _flow.encoder(source, both)
         if not tensors or forward is None:
             return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.core import registry
 from toolkit.core.case import Case, save_cases
-from toolkit.core.entry import Entry
+from toolkit.core.entry import Entry, Input
 from toolkit.core.errors import TimedOut, ToolkitError
 from toolkit.core.files import sha256
 from toolkit.core.folder import GOLDEN, RunFolder
@@ -72,6 +73,8 @@ FEWEST = 16
 MOST_OPERATIONS = 1e11
 # Where a few samples take more than these, each holds so many numbers that two say enough.
 MOST_OF_FEWEST = 5e11
+# A state of caches holds tens of millions in one sample: a case keeps its inputs and both answers.
+MOST_NUMBERS = 5e7
 FEWEST_LARGE = 2
 
 
@@ -285,7 +288,8 @@ class _Judge:
         """Return how many samples a case holds.
 
         A sampler makes one decision per position; a network that multiplies for seconds a sample
-        would be asked for hours, and is if the recipe says so.
+        would be asked for hours, and one with a state of a gigabyte fill the memory: they are, if
+        the recipe says so.
         """
         wanted = self.recipe.verify.samples
         if self.entry.reference is not None and signature.inputs[0].kind == "noise":
@@ -293,8 +297,14 @@ class _Judge:
         if "samples" in self.recipe.verify.model_fields_set:
             return wanted
         operations = max(1.0, oracle.operations)
-        few = min(FEWEST, max(FEWEST_LARGE, int(MOST_OF_FEWEST / operations)))
-        return min(wanted, max(few, int(MOST_OPERATIONS / operations)))
+        fit = MOST_NUMBERS / sum(_numbers(item) for item in self.entry.inputs)
+        few = min(FEWEST, max(FEWEST_LARGE, int(min(MOST_OF_FEWEST / operations, fit))))
+        return min(wanted, max(few, int(min(MOST_OPERATIONS / operations, fit))))
+
+
+def _numbers(item: Input) -> float:
+    """Return how many numbers of an input belong to one sample."""
+    return math.prod(item.shape) / (item.shape[item.batch_axis] if item.shape else 1)
 
 
 def export(

@@ -75,3 +75,9 @@ def test_edges_of_integers_are_their_bounds_and_every_input_has_as_many() -> Non
     drawn = _draw.edges(source_of(bounded(low=0, high=1), label))
     assert set(drawn["label"].tolist()) == {3, 9}
     assert len(drawn["label"]) == len(drawn["x"])
+
+
+@pytest.mark.parametrize(("most", "kept"), [(9, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 4])])
+def test_few_of_many_values_are_both_ends_and_those_between(most: int, kept: list[int]) -> None:
+    assert _draw.evenly(range(5), most) == kept
+    assert _draw.evenly([7, 8], 0) == [7]

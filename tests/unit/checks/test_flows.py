@@ -140,7 +140,9 @@ def ask(tmp_path: Path) -> Callable[..., Finding | None]:
     return judge
 
 
-def prepare(check: str, model: nn.Module, entries: list[Entry], name: str) -> list[Case]:
+def prepare(
+    check: str, model: nn.Module, entries: list[Entry], name: str, *, samples: int = 64
+) -> list[Case]:
     entry = next(item for item in entries if item.name == name)
     oracle = Oracle(model, entry, entry.outputs)
     source = Source(
@@ -148,7 +150,7 @@ def prepare(check: str, model: nn.Module, entries: list[Entry], name: str) -> li
         signature=tensors_of(entry),
         model=model,
         data=None,
-        samples=64,
+        samples=samples,
         seed=0,
         answer=oracle.answer,
         entries=entries,
@@ -191,6 +193,16 @@ def test_an_entry_of_the_other_direction_is_asked_too(given: bool, ask) -> None:
         "noise",
         "latent",
     }
+
+
+@pytest.mark.parametrize("check", ["antisymmetry", "bin_edges", "round_trip"])
+def test_a_case_of_a_large_model_holds_as_few_samples_as_were_asked_for(check: str) -> None:
+    model = Squashed(given=False)
+    entries = entries_of(model, forth=True)
+    cases = prepare(check, model, entries, "inverse", samples=12)
+    # Six samples an edge: below, at and above it, in every element and in one.
+    most = 12 // 2 * 6 if check == "bin_edges" else 12
+    assert max(len(case.eager["log_det"]) for case in cases) == most
 
 
 def broken(entries: list[Entry], name: str, call: Callable) -> list[Entry]:

@@ -18,7 +18,7 @@ from toolkit.core.case import load_cases
 from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
-from toolkit.stages import _open
+from toolkit.stages import _open, export
 from toolkit.stages._entries import entries_of
 from toolkit.stages.export import export_entries
 
@@ -159,12 +159,23 @@ def test_a_case_of_a_heavy_model_holds_fewer_samples_unless_they_are_asked_for(
     tmp_path, monkeypatch, operations, asked, samples
 ):
     monkeypatch.setattr(Oracle, "operations", operations)
+    assert samples_of_parity(tmp_path, asked) == samples
+
+
+@pytest.mark.parametrize(("fit", "samples"), [(1.5, 2), (7.0, 7), (100.0, 100)])
+def test_a_case_of_large_inputs_holds_fewer_samples(tmp_path, monkeypatch, fit, samples):
+    monkeypatch.setattr(export, "MOST_NUMBERS", fit * batch()[0].numel())
+    assert samples_of_parity(tmp_path, {}) == samples
+    assert samples_of_parity(tmp_path, {"samples": 50}) == 50
+
+
+def samples_of_parity(tmp_path: Path, asked: dict[str, int]) -> int:
     x = toolkit.Input("x", batch(), dims=("batch", None))
     entry = toolkit.Entry("log_prob", call="log_prob", inputs=[x])
     recipe = parse_recipe({"name": "heavy", "verify": asked}, where="here")
     (result,) = export_entries(Affine(), [entry], RunFolder(tmp_path), recipe).values()
     cases = load_cases(result.path.with_name("golden.safetensors"))
-    assert max(len(case.inputs["x"]) for case in cases if case.check == "parity") == samples
+    return max(len(case.inputs["x"]) for case in cases if case.check == "parity")
 
 
 def test_the_manifest_says_which_strategy_won(
