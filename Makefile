@@ -44,7 +44,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install -q -c $(CONSTRAINTS) -e '.[cpu,tensorrt-rtx,flows,test]'
+	$(PIP) install -q -c $(CONSTRAINTS) -e '.[cpu,tensorrt-rtx,openvino,flows,hf,test]'
 	touch $@
 
 clean:
