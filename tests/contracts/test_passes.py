@@ -557,6 +557,11 @@ def test_a_pass_is_honest_idempotent_and_right(
     assert content(model) == after
 
 
+def test_no_two_passes_stand_at_one_place_of_the_pipeline() -> None:
+    orders = [rewrite.order for _, rewrite in passes.items()]
+    assert len(set(orders)) == len(orders)
+
+
 @pytest.mark.parametrize("name", passes.names())
 def test_a_pass_changes_some_sample_graph(name: str) -> None:
     rewrite = passes.load(name)

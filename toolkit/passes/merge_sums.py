@@ -27,7 +27,7 @@ def merge_sum(graph: ir.Graph, root: ir.Node) -> bool:
 
 
 rewrite = LocalRewrite(
-    order=45,
+    order=44,
     portable=True,
     rule=merge_sum,
     absent="no chain of additions holds more than one constant",

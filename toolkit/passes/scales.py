@@ -61,7 +61,7 @@ def _factor(node: ir.Node) -> tuple[ir.Value, float] | None:
 
 
 rewrite = LocalRewrite(
-    order=42,
+    order=41,
     portable=True,
     rule=join,
     absent="no two scalar factors follow one another",

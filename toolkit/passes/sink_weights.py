@@ -17,7 +17,7 @@ from toolkit.core.protocols import Change
 class SinkWeights:
     """Every constant of the graph that one loop body alone reads becomes the body's own."""
 
-    order: int = 97
+    order: int = 98
     portable: bool = False
 
     def __call__(self, model: ir.Model) -> Change:

@@ -37,7 +37,7 @@ SIZES = (1, 2)
 class Uniform:
     """Operands that every sample shares become constants with an axis of one for the samples."""
 
-    order: int = 43
+    order: int = 42
     portable: bool = True
 
     def __call__(self, model: ir.Model) -> Change:

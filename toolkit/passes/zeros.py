@@ -48,7 +48,7 @@ def _is_zero(value: ir.Value | None) -> bool:
 
 
 rewrite = LocalRewrite(
-    order=44,
+    order=43,
     portable=True,
     rule=drop_zeros,
     absent="nothing adds zeros",
