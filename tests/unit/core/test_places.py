@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.core import require
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.places import fingerprint, loader
@@ -61,8 +62,8 @@ def test_places_that_are_not_local_have_the_fingerprint_of_their_name():
     assert fingerprint("hf:owner/name") != fingerprint("hf:owner/other")
 
 
-@pytest.mark.skipif(require.installed("datasets"), reason="the package datasets is installed")
-def test_without_the_package_the_error_says_how_to_install_it():
+def test_without_the_package_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingError, match="datasets") as caught:
         load_data(recipe("hf:owner/name"))
     assert caught.value.exit_code == 4
