@@ -1,5 +1,6 @@
 import json
 import os
+import tomllib
 from dataclasses import asdict
 
 import numpy as np
@@ -9,13 +10,14 @@ from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
 from toolkit.core.case import Case, save_cases
-from toolkit.core.errors import MissingError, UsageError
+from toolkit.core.errors import ExportError, MissingError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
 from toolkit.core.signature import Signature, TensorSpec
-from toolkit.stages import bench
+from toolkit.stages import _entries, bench
 from toolkit.stages._bench import court
 from toolkit.stages._bench.inputs import draw, inputs_for
+from toolkit.stages._bench.reference import reference
 
 FAKE = """
 class Runner:
@@ -259,3 +261,18 @@ def test_a_fixed_batch_refuses_another():
     assert inputs_for(signature, bench.Path(missing), batch=1)["x"].shape == (1, 3)
     with pytest.raises(UsageError, match="no dynamic batch"):
         inputs_for(signature, bench.Path(missing), batch=2)
+
+
+def test_eager_of_a_plain_entry_waits_for_no_sampler_to_be_derived(finished_run, monkeypatch):
+    folder = finished_run("pixelcnn", "train").path
+    recipe = tomllib.loads((folder / "recipe.toml").read_text())
+
+    def refused(*_):
+        raise ExportError("derived")
+
+    monkeypatch.setattr(_entries, "sampler_entries", refused)
+    assert reference(recipe, str(folder), "log_prob")
+    with pytest.raises(ExportError, match="derived"):
+        reference(recipe, str(folder), "sample.generate")
+    with pytest.raises(UsageError, match="no entry 'log_probe'"):
+        reference(recipe, str(folder), "log_probe")

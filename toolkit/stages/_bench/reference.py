@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import parse_recipe
 
@@ -30,11 +29,9 @@ def reference(recipe: dict[str, Any], folder: str, entry: str) -> nn.Module:
 
     table = parse_recipe(recipe, where=folder)
     model = load_model(table, RunFolder(Path(folder)))
-    found = {item.name: item for item in entries_of(model, table)}
-    if entry not in found:
-        raise UsageError(
-            f"the model has no entry {entry!r}",
-            where=", ".join(found),
-            next_step="export again with this model",
-        )
-    return reference_module(model, found[entry])
+    # Asked for by its name, an entry that is no sampler's waits for no sampler to be derived.
+    asked = table.model_copy(
+        update={"export": table.export.model_copy(update={"entries": [entry]})}
+    )
+    found = next(item for item in entries_of(model, asked) if item.name == entry)
+    return reference_module(model, found)
