@@ -226,30 +226,6 @@ def test_parity_has_over_a_thousand_real_samples(subject_of) -> None:
     assert set(sizes) == {"real", "noise", "tails", "edges"}
 
 
-@pytest.mark.parametrize(("off", "status"), [(3.9, "ok"), (4.1, "failed")])
-def test_edges_are_too_few_to_tell_how_far_eager_is_off(off, status, subject_of) -> None:
-    subject = subject_of("realnvp", "log_prob")
-    errors = {"real": 1.0, "edges": 0.0}
-    cases = [
-        dataclasses.replace(
-            case, eager={k: (a + errors[case.name]).astype("f4") for k, a in case.oracle.items()}
-        )
-        for case in subject.cases
-        if case.check == "parity" and case.name in errors
-    ]
-    edges = next(case for case in cases if case.name == "edges")
-
-    def wrong_at_edges(feeds: dict, outputs: dict) -> dict:
-        at_edges = len(feeds["x"]) == len(edges.inputs["x"])
-        return {k: a + off if at_edges else a for k, a in outputs.items()}
-
-    judged = dataclasses.replace(spoil(wrong_at_edges)(subject), cases=cases)
-    assert checks.load("parity").judge(judged).status == status
-    without = [case for case in cases if case.name == "edges"]
-    judged = dataclasses.replace(judged, cases=without)
-    assert checks.load("parity").judge(judged).status == "failed"
-
-
 def test_a_budget_replaces_the_formula(subject_of) -> None:
     subject = subject_of("realnvp", "log_prob")
     loose = dataclasses.replace(spoil(shifted)(subject), budget={"nats": 0.02})

@@ -33,11 +33,12 @@ def real(source: Source, count: int) -> dict[str, Tensor]:
     Noise inputs follow their law; integers are drawn from their range.
     """
     draws = generator(source, 1)
-    return {item.name: _real(source, item, count, draws) for item in source.entry.inputs}
-
-
-def _real(source: Source, item: Input, count: int, draws: torch.Generator) -> Tensor:
-    return _held_out(source, item, count) if _has_data(source, item) else like(item, count, draws)
+    return {
+        item.name: _held_out(source, item, count)
+        if _has_data(source, item)
+        else like(item, count, draws)
+        for item in source.entry.inputs
+    }
 
 
 def noise(source: Source, count: int, *, scale: float = 1.0) -> dict[str, Tensor]:
@@ -95,7 +96,7 @@ def _edge_values(source: Source, item: Input) -> Tensor:
     if item.kind == "noise" and item.law == "uniform":
         values = torch.tensor([0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6], dtype=dtype)
     else:
-        sample = _some(source, item, 64)
+        sample = real(source, min(64, source.samples))[item.name]
         values = torch.tensor([*EDGES, float(sample.min()), float(sample.max())], dtype=dtype)
     return torch.cat([values[inside(item, values)], *_at_bounds(item)])
 
@@ -214,13 +215,8 @@ def _held_out(source: Source, item: Input, count: int) -> Tensor:
     return chosen.clamp(item.low, item.high) if (item.low, item.high) != (None, None) else chosen
 
 
-def _some(source: Source, item: Input, count: int) -> Tensor:
-    """Return samples of one input, to tell its range and spread."""
-    return _real(source, item, min(count, source.samples), generator(source, 1))
-
-
 def _moments(source: Source, item: Input) -> tuple[float, float]:
-    sample = _some(source, item, 256).double()
+    sample = real(source, min(256, source.samples))[item.name].double()
     return float(sample.mean()), float(sample.std()) or 1.0
 
 

@@ -49,20 +49,13 @@ class Parity:
     def judge(self, subject: Subject) -> Finding:
         """Answer with the output and case that come closest to, or furthest over, their limit.
 
-        A budget speaks of inputs like the data; without one the formula holds on every case. A
-        dozen edges say little of how far eager is off: for them its error on the real samples
-        counts, too.
+        A budget speaks of inputs like the data; without one the formula holds on every case.
         """
         asked = BUDGETED if subject.budget else ("real", "noise", "tails", "edges")
         rows = []
         for case in own_cases(subject, NAME):
             if case.name in asked:
                 rows += compare_case(subject, case)
-        own = {row["output"]: row["eager_error"] for row in rows if row["case"] == "real"}
-        for row in rows:
-            if row["case"] == "edges" and row["unit"] == "absolute":
-                row["limit"] = max(row["limit"], subject.k * own.get(row["output"], 0.0))
-                row["good"] = row["value"] <= row["limit"]
         return worst_finding(NAME, subject, rows)
 
 

@@ -288,8 +288,8 @@ class _Judge:
         """Return how many samples a case holds.
 
         A sampler makes one decision per position; a network that multiplies for seconds a sample
-        would be asked for hours, and one with a state of a gigabyte fill the memory: they are, if
-        the recipe says so.
+        would be asked for hours, and one with a large state would fill the memory: they are, if the
+        recipe says so.
         """
         wanted = self.recipe.verify.samples
         if self.entry.reference is not None and signature.inputs[0].kind == "noise":
