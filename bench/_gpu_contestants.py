@@ -19,6 +19,7 @@ from toolkit.core.protocols import Artifact
 from toolkit.core.registry import backends
 from toolkit.core.require import installed
 from toolkit.core.signature import Signature
+from toolkit.runtime.providers import open_session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,15 +154,12 @@ def _module(subject: Subject, name: str, *, graph: bool) -> Opened:
 def _onnxruntime(subject: Subject, provider: str, precision: str, *, graph: bool) -> Opened:
     import onnxruntime
 
-    # The wheel finds torch's CUDA libraries only when they are loaded first.
-    onnxruntime.preload_dlls()
     names = resolve([provider, "cuda", "cpu"])
     stream = str(subject.stream.cuda_stream)
     switch = "1" if graph else "0"
     settings: dict[str, dict[str, str]] = {
         "CUDAExecutionProvider": {
             "user_compute_stream": stream,
-            "use_tf32": "0",
             "enable_cuda_graph": switch if provider == "cuda" else "0",
         },
         "TensorrtExecutionProvider": {
@@ -169,12 +167,9 @@ def _onnxruntime(subject: Subject, provider: str, precision: str, *, graph: bool
             "trt_cuda_graph_enable": switch,
         },
     }
-    session = onnxruntime.InferenceSession(
-        subject.graphs[precision], providers=[(name, settings.get(name, {})) for name in names]
+    session = open_session(
+        str(subject.graphs[precision]), onnxruntime.SessionOptions(), names, further=settings
     )
-    wanted = names[0]
-    if session.get_providers()[0] != wanted:
-        raise MissingError(f"onnxruntime fell back from {wanted} to {session.get_providers()}")
     inputs = subject.tensors()
     for item in session.get_inputs():
         inputs[item.name] = inputs[item.name].to(TORCH_TYPES[item.type])

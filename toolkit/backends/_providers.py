@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.registry import nearest
 from toolkit.core.require import install_line, require
-from toolkit.runtime.graph import PROVIDERS
+from toolkit.runtime.providers import PROVIDERS, open_session
 
+SMALLEST = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Neg(x) }'
 INSTALL_LINES = {
     "CPUExecutionProvider": install_line("cpu"),
     "CUDAExecutionProvider": install_line("gpu"),
@@ -60,3 +62,22 @@ def resolve(names: Sequence[str]) -> list[str]:
                 next_step=INSTALL_LINES.get(provider, f"install an onnxruntime with {provider}"),
             )
     return wanted
+
+
+@cache
+def trouble(provider: str) -> str:
+    """Return why a provider cannot run the smallest graph here; empty where it can.
+
+    Arguments:
+        provider: A full name that the installed ONNX Runtime has.
+    """
+    from onnx import parser
+
+    runtime = require("onnxruntime", extra="cpu")
+    try:
+        open_session(
+            parser.parse_model(SMALLEST).SerializeToString(), runtime.SessionOptions(), [provider]
+        )
+    except MissingError as error:
+        return f"{error.what}: {error.next_step}"
+    return ""

@@ -91,15 +91,6 @@ class TorchRunner:
         return [torch.tensor(feeds[name], device=self._device) for name in self._inputs]
 
 
-def resolve_device(device: str) -> str:
-    """Return the device that `auto` stands for here; any other name as it is."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def absent_reason(device: str) -> str:
     """Return why torch cannot run on this device; empty where it can."""
     if not installed("torch"):
@@ -109,7 +100,9 @@ def absent_reason(device: str) -> str:
     import torch
 
     if torch.cuda.is_available():
-        return ""
+        count = torch.cuda.device_count()
+        absent = int(device.partition(":")[2] or 0) >= count
+        return f"there is no {device} here: torch sees {count} CUDA devices" if absent else ""
     return (
         f"torch {torch.__version__} sees no CUDA device: "
         "pip install torch built for CUDA, on a machine with a driver (toolkit doctor)"

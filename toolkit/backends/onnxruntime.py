@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from toolkit.backends._providers import resolve
+from toolkit.backends._providers import resolve, trouble
 from toolkit.core.errors import ExportError, IntegrityError, ToolkitError, UsageError
 from toolkit.core.protocols import Artifact
 from toolkit.core.require import install_line, installed, require
+from toolkit.runtime.providers import open_session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,10 +110,10 @@ class OnnxRuntime:
             extra = "cpu" if device == "cpu" else "gpu"
             return f"onnxruntime is not installed: {install_line(extra)}"
         try:
-            resolve(_wanted(device, providers))
+            names = resolve(_wanted(device, providers))
         except ToolkitError as error:
             return f"{error.what}: {error.next_step}"
-        return ""
+        return next(filter(None, map(trouble, names)), "")
 
     def open(
         self,
@@ -125,21 +126,19 @@ class OnnxRuntime:
         """Load a graph.
 
         Raises:
-            MissingError: ONNX Runtime or one of the providers is not installed.
+            MissingError: ONNX Runtime or a provider is not installed, or a provider does not start.
             IntegrityError: The file is not there or is damaged.
             ExportError: ONNX Runtime refuses the graph.
         """
         runtime = require("onnxruntime", extra="cpu")
         names = resolve(_wanted(device, providers))
-        if device.startswith("cuda"):
-            runtime.preload_dlls()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = QUIET
         options.use_deterministic_compute = True
-        session = _session(runtime, artifact.path, options, _with_options(names, device))
+        session = _session(artifact.path, options, names, device)
         settings = {
             "threads": threads,
             "providers": list(session.get_providers()),
@@ -158,23 +157,13 @@ def _wanted(device: str, providers: Sequence[str]) -> list[str]:
     return [*(name for name in asked if name != "cpu"), "cpu"]
 
 
-def _with_options(names: list[str], device: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the providers' options: the device, and float32 that is float32 (no TF32)."""
-    number = device.partition(":")[2] or "0"
-    options = {
-        "CUDAExecutionProvider": {"device_id": number, "use_tf32": "0"},
-        "TensorrtExecutionProvider": {"device_id": number},
-    }
-    return [(name, options.get(name, {})) for name in names]
+def _session(path: Path, options: Any, providers: list[str], device: str) -> Any:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-
-def _session(
-    runtime: Any, path: Path, options: Any, providers: list[tuple[str, dict[str, str]]]
-) -> Any:
-    state = runtime.capi.onnxruntime_pybind11_state
     damaged = (state.InvalidProtobuf, state.NoSuchFile, state.NoModel)
     try:
-        return runtime.InferenceSession(path, options, providers=providers)
+        number = int(device.partition(":")[2] or 0)
+        return open_session(str(path), options, providers, device=number)
     except damaged as error:
         raise IntegrityError(
             f"the graph cannot be read: {error}", where=str(path), next_step="make it again"

@@ -41,11 +41,13 @@ def command(
     """
     from toolkit.cli._options import split
     from toolkit.cli.bench import numbers
+    from toolkit.core.device import resolve
     from toolkit.core.folder import RunFolder
     from toolkit.stages._bench.court import FEWEST_ROUNDS
     from toolkit.stages.compare import Terms, compare
 
     plain = Terms()
+    names = tuple(split(providers)) or plain.providers
     terms = Terms(
         backend=backend,
         variant=variant,
@@ -53,8 +55,8 @@ def command(
         threads=threads,
         rounds=max(FEWEST_ROUNDS, math.ceil(duration / plain.slot)),
         seed=seed,
-        device=device or plain.device,
-        providers=tuple(split(providers)) or plain.providers,
+        device=resolve(device or plain.device, names),
+        providers=names,
     )
     outcome = compare(RunFolder.find(run_a), RunFolder.find(run_b), terms)
     rows = outcome.detail["rows"]

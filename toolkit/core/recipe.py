@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from toolkit.core import device
 from toolkit.core.errors import UsageError
 from toolkit.core.registry import PACKAGE_ROOT, nearest
 
@@ -185,13 +186,13 @@ def load_recipe(target: str | Path, *, settings: Sequence[str] = (), fast: bool 
 
 
 def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
-    """Check a table against the recipe's schema.
+    """Check a table against the recipe's schema; its device is settled for this machine.
 
     Raises:
         UsageError: A key is unknown (the nearest is named) or a value is wrong.
     """
     try:
-        return Recipe.model_validate(table)
+        recipe = Recipe.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -204,6 +205,8 @@ def parse_recipe(table: dict[str, Any], *, where: str) -> Recipe:
             where=where,
             next_step="correct the value",
         ) from error
+    settled = device.resolve(recipe.device, recipe.providers)
+    return recipe.model_copy(update={"device": settled})
 
 
 def _recipe_path(text: str) -> Path:

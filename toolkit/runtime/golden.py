@@ -16,8 +16,9 @@ from toolkit.core.signature import Signature, TensorSpec
 from toolkit.runtime import runfolder
 from toolkit.runtime.bundle import Bundle, open_bundle
 from toolkit.runtime.feeds import Arrays, bind
-from toolkit.runtime.graph import Graph, check_threads, provider_names
+from toolkit.runtime.graph import Graph, check_threads
 from toolkit.runtime.limits import beyond_policy, meets
+from toolkit.runtime.providers import provider_names
 from toolkit.runtime.records import EntryRecord, Latency, Limit
 from toolkit.runtime.strict import shown
 

@@ -11,52 +11,10 @@ from typing import Any
 from toolkit.core.errors import IntegrityError, MissingError, TimedOut, ToolkitError, UsageError
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.runtime.feeds import Arrays
-from toolkit.runtime.strict import nearest, shown
+from toolkit.runtime.providers import onnxruntime, open_session, provider_names
+from toolkit.runtime.strict import shown
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "dml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-}
 _TYPES = {"float": "float32", "double": "float64"}
-
-
-def onnxruntime() -> Any:
-    """Import onnxruntime.
-
-    Raises:
-        MissingError: It is not installed.
-    """
-    try:
-        import onnxruntime as module
-    except ImportError as error:
-        raise MissingError(
-            f"onnxruntime is not usable here: {error}", next_step="pip install onnxruntime"
-        ) from error
-    return module
-
-
-def provider_names(providers: Sequence[str]) -> list[str]:
-    """Return onnxruntime's names of providers given in short or in full.
-
-    Raises:
-        MissingError: This build of onnxruntime does not have one.
-    """
-    full = [PROVIDERS.get(name, name) for name in providers]
-    available = onnxruntime().get_available_providers()
-    for name in full:
-        if name not in available:
-            raise MissingError(
-                f"onnxruntime has no {shown(name)!r} here",
-                where="available: " + ", ".join(available),
-                next_step=f"{nearest(name, list(PROVIDERS.values()))}; "
-                "for NVIDIA: pip install onnxruntime-gpu in place of onnxruntime",
-            )
-    return full
 
 
 class Graph:
@@ -93,7 +51,9 @@ class Graph:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
-            self._session = module.InferenceSession(str(path), options, providers=names)
+            self._session = open_session(str(path), options, names)
+        except MissingError:
+            raise
         except Exception as error:
             raise IntegrityError(
                 f"onnxruntime refuses the graph: {shown(error, limit=400)}",

@@ -12,7 +12,8 @@ from toolkit.core.signature import Signature
 from toolkit.runtime import runfolder
 from toolkit.runtime.bundle import open_bundle
 from toolkit.runtime.feeds import Arrays, bind, draw_noise
-from toolkit.runtime.graph import Graph, check_threads, provider_names
+from toolkit.runtime.graph import Graph, check_threads
+from toolkit.runtime.providers import provider_names
 from toolkit.runtime.records import EntryRecord, Variant
 from toolkit.runtime.stream import Stream
 from toolkit.runtime.strict import nearest, shown

@@ -268,14 +268,8 @@ def make_trainer(
 
 def _devices(recipe: Recipe) -> tuple[str, int | list[int]]:
     kind, _, index = recipe.device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cpu":
         return "cpu", recipe.train.devices
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise UsageError(
-            f"there is no device {recipe.device!r}", next_step="one of cpu, cuda, cuda:0, auto"
-        )
     if not torch.cuda.is_available():
         raise MissingError(
             "no CUDA device can be used here", where="device", next_step="--device cpu"

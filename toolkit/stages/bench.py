@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.backends._torch import resolve_device
 from toolkit.core import machine, registry
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.files import write_json, write_text
@@ -39,6 +38,7 @@ SOURCES = (
     "backends",
     "capture/module.py",
     "runtime/feeds.py",
+    "runtime/providers.py",
     "runtime/strict.py",
     "stages/_bench",
     "stages/_entries.py",
@@ -78,7 +78,6 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Ou
             where="[bench] scenario",
             next_step=f"known: {SCENARIO}",
         )
-    recipe = recipe.model_copy(update={"device": resolve_device(recipe.device)})
     require_backend(recipe, recipe.bench.backends)
     usable, skipped = _usable(recipe)
     rows: list[dict[str, Any]] = []

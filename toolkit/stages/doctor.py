@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
 
+from toolkit.backends._providers import resolve, trouble
 from toolkit.core import machine, registry
 from toolkit.core.errors import ToolkitError
 from toolkit.core.registry import PACKAGE_ROOT
 from toolkit.core.require import install_line, installed
+from toolkit.runtime.providers import PROVIDERS
 
 Status = Literal["ok", "missing", "failed"]
 
@@ -42,7 +44,7 @@ class Item:
     """One thing that was looked for.
 
     Arguments:
-        group: `system`, `package`, `backend`, `gpu` or `program`.
+        group: `system`, `package`, `provider`, `backend`, `gpu` or `program`.
         name: What it is.
         status: `ok`; `missing`: not here, which is fine where it is optional; `failed`: broken.
         detail: Version, name or reason.
@@ -64,7 +66,15 @@ class Item:
 
 def examine() -> list[Item]:
     """Look for all that the toolkit may use."""
-    return [*_system(), *_packages(), _runtime(), *_backends(), *_gpu(), *_programs()]
+    return [
+        *_system(),
+        *_packages(),
+        _runtime(),
+        *_providers(),
+        *_backends(),
+        *_gpu(),
+        *_programs(),
+    ]
 
 
 def is_broken(items: Sequence[Item]) -> bool:
@@ -145,6 +155,19 @@ def _runtime() -> Item:
         return Item("package", "onnxruntime", "failed", str(error), again, required=True)
     providers = ", ".join(onnxruntime.get_available_providers())
     return Item("package", "onnxruntime", "ok", f"{detail}: {providers}", required=True)
+
+
+def _providers() -> Iterator[Item]:
+    """Yield whether each provider runs: onnxruntime names all that are compiled into it."""
+    if not installed("onnxruntime"):
+        return
+    for short, name in PROVIDERS.items():
+        try:
+            resolve([name])
+        except ToolkitError:
+            continue
+        detail, _, fix = trouble(name).partition(": ")
+        yield Item("provider", short, "missing" if detail else "ok", detail, fix)
 
 
 def _backends() -> Iterator[Item]:

@@ -40,6 +40,7 @@ SOURCES = (
     "backends/onnxruntime.py",
     "runtime/feeds.py",
     "runtime/limits.py",
+    "runtime/providers.py",
     "runtime/strict.py",
     "stages/_report",
     "stages/_bench/inputs.py",

@@ -60,5 +60,10 @@ def test_another_device_gets_a_copy():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_an_absent_device_is_named():
     assert "no CUDA device" in backend.absent(device="cuda")
-    assert _torch.resolve_device("auto") == "cpu"
-    assert _torch.resolve_device("cuda:1") == "cuda:1"
+
+
+def test_a_device_beyond_the_last_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert backend.absent(device="cuda:0") == ""
+    assert "no cuda:1 here: torch sees 1" in backend.absent(device="cuda:1")

@@ -30,7 +30,9 @@ def program(folder: Path, name: str, text: str) -> None:
 def test_this_machine_is_not_broken():
     items = doctor.examine()
     assert not doctor.is_broken(items)
-    assert {item.group for item in items} == {"system", "package", "backend", "gpu", "program"}
+    groups = {"system", "package", "provider", "backend", "gpu", "program"}
+    assert {item.group for item in items} == groups
+    assert named(items, "cpu").group == "provider"
     assert named(items, "torch").status == "ok"
     shown = {item.name for item in items if item.group == "backend"}
     assert shown == {name.replace("_", "-") for name in backends.names()}
