@@ -7,7 +7,8 @@ For every entry of each recipe:
   processes of their own, interleaved in rounds, with an A/A noise band (larger is better).
 
 Where the plain call knows no ONNX operator for linear algebra on weights (Glow's 1×1 convolutions),
-its contestant is the same call with those results computed beforehand, and the row says so.
+its contestant is the same call with those results computed beforehand, and the row says so. Where
+it exports nothing even so, the row holds its reason and no comparison.
 
 A run under `exported/` gives weights and graphs; where there is none, one is made with the initial
 weights, which change no shape and no operator. Every single call is kept in a `.samples.json.gz`
@@ -102,8 +103,13 @@ def _measure_recipe(
         place = {"recipe": name, "entry": entry.name, "weights": weights}
         plain = scratch / f"{entry.name}.onnx"
         refused = _refusal(model, entry, plain, recipe)
-        timing = _export_times(model, entry, plain, recipe, options.repeats, bool(refused))
-        row = {**place, "plain_refused": refused, "export": timing, "latency": []}
+        precompute = bool(refused)
+        row: dict[str, Any] = {**place, "plain_refused": refused, "export": None, "latency": []}
+        if precompute and _refusal(model, entry, plain, recipe, precompute=True):
+            rows.append(row)
+            _print(row)
+            continue
+        row["export"] = _export_times(model, entry, plain, recipe, options.repeats, precompute)
         for batch in options.batch:
             hearing = _hearing(folder, entry.name, batch, plain, scratch, options)
             medians = _slot_medians(hearing)
@@ -124,14 +130,16 @@ def _run_of(name: str, runs: Path, scratch: Path) -> tuple[Recipe, RunFolder, st
     return recipe, folder, "initial"
 
 
-def _refusal(model: torch.nn.Module, entry: Entry, path: Path, recipe: Recipe) -> str:
-    """Return why the plain call fails on the entry as it is; empty where it does not."""
+def _refusal(
+    model: torch.nn.Module, entry: Entry, path: Path, recipe: Recipe, *, precompute: bool = False
+) -> str:
+    """Return why the plain call fails on the entry; empty where it does not."""
     try:
-        export_plain(model, entry, path, opset=recipe.export.opset)
-    except torch.onnx.OnnxExporterError as error:
-        text = str(error)
+        export_plain(model, entry, path, opset=recipe.export.opset, precompute=precompute)
+    except Exception as error:  # noqa: BLE001  (whatever it fails with is its answer)
+        text = str(error).strip() or type(error).__name__
         known = NO_OPERATOR.search(text)
-        return f"no ONNX operator for {known[1]}" if known else text.strip().splitlines()[0]
+        return f"no ONNX operator for {known[1]}" if known else text.partition("\n")[0][:200]
     return ""
 
 
@@ -220,6 +228,9 @@ def _samples(hearing: Hearing, place: dict[str, Any]) -> list[dict[str, Any]]:
 def _print(row: dict[str, Any]) -> None:
     times = row["export"]
     head = f"{row['recipe']:<10}{row['entry']:<10}"
+    if times is None:
+        print(f"{head}plain: {row['plain_refused']}", flush=True)
+        return
     if row["plain_refused"]:
         print(f"{head}plain: {row['plain_refused']}; so with it computed beforehand", flush=True)
     print(
