@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -49,12 +50,13 @@ def noise(source: Source, count: int, *, scale: float = 1.0) -> dict[str, Tensor
     import torch
 
     draws = generator(source, 2 if scale == 1.0 else 3)
+    known = real(source, min(256, source.samples))
     samples = {}
     for item in source.entry.inputs:
         if not _is_float(item) or (item.kind == "noise" and item.law != "normal"):
             samples[item.name] = like(item, count, draws)
             continue
-        centre, spread = _moments(source, item)
+        centre, spread = _moments(known[item.name])
         values = torch.randn(item.batched(count), generator=draws)
         samples[item.name] = within(item, centre + scale * spread * values)
     return samples
@@ -65,19 +67,29 @@ def tails(source: Source, count: int) -> dict[str, Tensor]:
     return noise(source, count, scale=TAIL)
 
 
-def edges(source: Source) -> dict[str, Tensor]:
-    """Return constant samples at both zeros, denormals, ones, the data's extremes and the bounds.
+def edges(source: Source, count: int) -> dict[str, Tensor]:
+    """Return samples at both zeros, denormals, ones, the data's extremes and the bounds.
 
-    Every bound of the domain comes with its neighbour inside.
+    Every bound of the domain comes with its neighbour inside. The first samples are constant, one
+    for each value; the others, up to `count`, are real ones with one element replaced.
     """
     import torch
 
-    columns = {item.name: _edge_values(source, item) for item in source.entry.inputs}
-    rows = torch.tensor(evenly(range(max(map(len, columns.values()))), source.samples))
-    return {
-        item.name: constant(item, columns[item.name][rows % len(columns[item.name])])
-        for item in source.entry.inputs
-    }
+    known = real(source, min(64, source.samples))
+    columns = {item.name: _edge_values(item, known[item.name]) for item in source.entry.inputs}
+    rows = evenly(range(max(map(len, columns.values()))), count)
+    others = real(source, count - len(rows))
+    places = torch.randint(2**31, (count - len(rows),), generator=generator(source, 6))
+    samples = {}
+    for item in source.entry.inputs:
+        column = columns[item.name]
+        alike = constant(item, column[torch.tensor(rows) % len(column)])
+        if item.shape:
+            one = column[torch.arange(count - len(rows)) % len(column)]
+            pieces = [alike, replaced(item, one, others[item.name], places)]
+            alike = torch.cat(pieces, item.batch_axis)
+        samples[item.name] = alike
+    return samples
 
 
 def evenly(values: Sequence[T], most: int) -> list[T]:
@@ -86,7 +98,7 @@ def evenly(values: Sequence[T], most: int) -> list[T]:
     return [values[round(k * (len(values) - 1) / max(1, count - 1))] for k in range(count)]
 
 
-def _edge_values(source: Source, item: Input) -> Tensor:
+def _edge_values(item: Input, known: Tensor) -> Tensor:
     import torch
 
     dtype = _dtype(item)
@@ -96,8 +108,7 @@ def _edge_values(source: Source, item: Input) -> Tensor:
     if item.kind == "noise" and item.law == "uniform":
         values = torch.tensor([0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 1e-6], dtype=dtype)
     else:
-        sample = real(source, min(64, source.samples))[item.name]
-        values = torch.tensor([*EDGES, float(sample.min()), float(sample.max())], dtype=dtype)
+        values = torch.tensor([*EDGES, float(known.min()), float(known.max())], dtype=dtype)
     return torch.cat([values[inside(item, values)], *_at_bounds(item)])
 
 
@@ -123,6 +134,23 @@ def constant(item: Input, column: Tensor) -> Tensor:
     shape = [1] * len(item.shape)
     shape[item.batch_axis] = len(column)
     return column.reshape(shape).expand(item.batched(len(column))).clone()
+
+
+def replaced(item: Input, column: Tensor, base: Tensor, places: Tensor) -> Tensor:
+    """Return the base samples, each with one element as the column has it.
+
+    Arguments:
+        item: The input.
+        column: A value for each sample.
+        base: The samples, `item.batched(len(column))`.
+        places: Which element of each sample; numbers beyond the last count on from the first.
+    """
+    import torch
+
+    rows = base.movedim(item.batch_axis, 0).clone()
+    flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    flat[torch.arange(len(flat)), places % flat.shape[1]] = column
+    return flat.reshape(rows.shape).movedim(0, item.batch_axis)
 
 
 def inside(item: Input, values: Tensor) -> Tensor:
@@ -215,8 +243,8 @@ def _held_out(source: Source, item: Input, count: int) -> Tensor:
     return chosen.clamp(item.low, item.high) if (item.low, item.high) != (None, None) else chosen
 
 
-def _moments(source: Source, item: Input) -> tuple[float, float]:
-    sample = real(source, min(256, source.samples))[item.name].double()
+def _moments(known: Tensor) -> tuple[float, float]:
+    sample = known.double()
     return float(sample.mean()), float(sample.std()) or 1.0
 
 

@@ -169,11 +169,7 @@ def _placed(item: Input, column: Tensor, base: Tensor) -> Tensor:
     """Return constant samples of the column's values, then the base with one element replaced."""
     import torch
 
-    rows = base.movedim(item.batch_axis, 0).clone()
-    flat = rows.reshape(len(rows), -1)
-    at = torch.arange(len(flat))
-    flat[at, at % flat.shape[1]] = column
-    replaced = flat.reshape(rows.shape).movedim(0, item.batch_axis)
+    replaced = _draw.replaced(item, column, base, torch.arange(len(column)))
     return torch.cat([_draw.constant(item, column), replaced], item.batch_axis)
 
 

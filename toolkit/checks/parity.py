@@ -34,7 +34,7 @@ class Parity:
             "real": _draw.real(source, count),
             "noise": _draw.noise(source, count),
             "tails": _draw.tails(source, min(count, 128)),
-            "edges": _draw.edges(source),
+            "edges": _draw.edges(source, min(count, 128)),
         }
         integers = any("int" in spec.dtype for spec in source.signature.outputs)
         cases = []

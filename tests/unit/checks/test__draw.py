@@ -15,7 +15,7 @@ DRAWS = {
     "real": lambda source: _draw.real(source, 256),
     "noise": lambda source: _draw.noise(source, 256),
     "tails": lambda source: _draw.tails(source, 256),
-    "edges": _draw.edges,
+    "edges": lambda source: _draw.edges(source, 128),
 }
 
 
@@ -61,7 +61,7 @@ def test_held_out_samples_are_kept_as_they_are_and_brought_inside() -> None:
 
 
 def test_edges_hold_both_bounds_and_their_neighbours_inside() -> None:
-    values = _draw.edges(source_of(bounded(low=-2, high=0.7)))["x"][:, 0].numpy()
+    values = _draw.edges(source_of(bounded(low=-2, high=0.7)), 128)["x"][:, 0].numpy()
     for bound, towards in ((-2, 1), (0.7, -1)):
         at = np.float32(bound)
         assert at in values
@@ -72,9 +72,23 @@ def test_edges_hold_both_bounds_and_their_neighbours_inside() -> None:
 
 def test_edges_of_integers_are_their_bounds_and_every_input_has_as_many() -> None:
     label = Input("label", torch.zeros(4, dtype=torch.int64), dims=("batch",), low=3, high=9)
-    drawn = _draw.edges(source_of(bounded(low=0, high=1), label))
+    drawn = _draw.edges(source_of(bounded(low=0, high=1), label), 128)
     assert set(drawn["label"].tolist()) == {3, 9}
-    assert len(drawn["label"]) == len(drawn["x"])
+    assert len(drawn["label"]) == len(drawn["x"]) == 128
+
+
+def test_edges_are_constant_samples_first_then_real_ones_with_one_element_replaced() -> None:
+    source = source_of(bounded(low=0, high=0.999))
+    drawn = _draw.edges(source, 64)["x"]
+    constant = (drawn == drawn[:, :1]).all(1)
+    alike = int(constant.sum())
+    assert constant[:alike].all()
+    real = _draw.real(source, 64 - alike)["x"]
+    changed = drawn[alike:] != real
+    assert (changed.sum(1) == 1).all()
+    assert changed.any(0).all()
+    assert set(drawn[alike:][changed].tolist()) == set(drawn[:alike, 0].tolist())
+    assert len(_draw.edges(source, 3)["x"]) == 3
 
 
 @pytest.mark.parametrize(("most", "kept"), [(9, [0, 1, 2, 3, 4]), (3, [0, 2, 4]), (2, [0, 4])])
