@@ -28,7 +28,8 @@ class Input:
 
     Arguments:
         name: Name of the graph input.
-        value: Example tensor of shape `dims`; `None` where only shape and dtype are known.
+        value: Example tensor of shape `dims`, kept on the processor; `None` where only shape and
+            dtype are known.
         dims: One item per axis: a name makes it dynamic, `None` fixes it at the example's size.
         kind: What the input is; `noise` is drawn by the caller.
         law: Distribution of noise.
@@ -50,6 +51,8 @@ class Input:
 
     def __post_init__(self) -> None:
         if self.value is not None:
+            if self.value.is_cuda:
+                object.__setattr__(self, "value", self.value.cpu())
             object.__setattr__(self, "dtype", str(self.value.dtype).removeprefix("torch."))
             object.__setattr__(self, "shape", tuple(int(size) for size in self.value.shape))
         if not self.dims:

@@ -52,7 +52,28 @@ def build_model(recipe: Recipe) -> nn.Module:
             where=f"[model] name = {name!r}",
             next_step="name a module, or a function or class that makes one",
         )
-    return made.eval()
+    return on_processor(made).eval()
+
+
+def on_processor(model: nn.Module) -> nn.Module:
+    """Return the model on the processor, where graphs are captured and the oracle answers.
+
+    The caller's own module stays where it is.
+
+    Raises:
+        UsageError: A tensor is on the meta device: it has a shape and no numbers.
+    """
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    empty = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if empty:
+        raise UsageError(
+            f"the model has no weights: {empty[0]} is on the meta device",
+            where=type(model).__name__,
+            next_step="load the weights before the export",
+        )
+    if all(tensor.device.type == "cpu" for tensor in tensors.values()):
+        return model
+    return copy.deepcopy(model).cpu()
 
 
 def _as_module(made: Any) -> Any:

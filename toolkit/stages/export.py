@@ -328,19 +328,22 @@ def export(
         Per entry its outcome, path and signature.
 
     Raises:
-        UsageError: A setting is unknown, or the folder cannot be written.
+        UsageError: A setting is unknown, the model has no weights, or the folder cannot be
+            written.
     """
     from toolkit.core.recipe import parse_recipe
     from toolkit.stages._entries import plain_entries
+    from toolkit.stages._model import on_processor
     from toolkit.stages._record import record_stage
 
     run_folder = RunFolder(Path(folder))
     recipe = parse_recipe(
         {"name": run_folder.name, "export": settings}, where="toolkit.export(...)"
     )
-    plain = plain_entries(model, entries)
+    placed = on_processor(model)
+    plain = plain_entries(placed, entries)
     with run_folder.locked():
-        results = export_entries(model, plain, run_folder, recipe, data=data)
+        results = export_entries(placed, plain, run_folder, recipe, data=data)
         outcome = summary(results, run_folder)
         record_stage(run_folder, "export", recipe, outcome)
     return results

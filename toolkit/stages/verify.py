@@ -299,15 +299,16 @@ def cases_for(
     from toolkit.capture.oracle import Oracle
     from toolkit.capture.preserve import preserved
     from toolkit.stages._entries import entries_of
+    from toolkit.stages._model import on_processor
 
     cases = {}
-    with preserved(model):
+    with preserved(on_processor(model)) as model:
         for entry in entries_of(model, recipe):
             detail = folder.stage("export")["entries"].get(entry.name)
             if detail is None or {item.name for item in entry.inputs} != set(inputs):
                 continue
             names = [spec["name"] for spec in detail["signature"]["outputs"]]
-            tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+            tensors = {name: torch.as_tensor(value).cpu() for name, value in inputs.items()}
             cases[entry.name] = [Oracle(model, entry, names).answer("parity", "real", tensors)]
     if not cases:
         raise UsageError(

@@ -9,7 +9,7 @@ from toolkit.core.errors import IntegrityError, ToolkitError, UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
 from toolkit.core.recipe import Recipe, parse_recipe
-from toolkit.stages._model import build_model, load_data, load_model
+from toolkit.stages._model import build_model, load_data, load_model, on_processor
 
 MODULE = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
 TEXT = "not a model"
@@ -70,6 +70,23 @@ def test_a_users_module_is_copied_and_stays_as_it_was():
     assert MODULE.training
     assert not built.training
     assert not (MODULE[0].weight == 7).any()
+
+
+def test_a_model_without_numbers_is_refused():
+    with torch.device("meta"):
+        empty = nn.Linear(2, 2)
+    with pytest.raises(UsageError, match="weight is on the meta device"):
+        on_processor(empty)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_model_on_a_gpu_stays_there_and_its_copy_is_captured():
+    model = nn.Linear(2, 2).cuda()
+    copied = on_processor(model)
+    assert copied.weight.device.type == "cpu"
+    assert model.weight.is_cuda
+    assert torch.equal(copied.weight, model.weight.cpu())
 
 
 @pytest.mark.parametrize(

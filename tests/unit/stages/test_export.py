@@ -72,6 +72,18 @@ def test_python_interface_exports_verifies_and_loads(tmp_path: Path) -> None:
     np.testing.assert_allclose(session.log_prob(x=batch(64).numpy()), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_model_and_examples_on_a_gpu_are_exported_from_the_processor(tmp_path: Path) -> None:
+    model = Affine().cuda()
+    x = toolkit.Input("x", batch().cuda(), dims=("batch", None))
+    entry = toolkit.Entry("log_prob", call="log_prob", inputs=[x])
+    assert toolkit.export(model, [entry], tmp_path / "run")["log_prob"].outcome.ok
+    found = toolkit.verify(tmp_path / "run", model=model, inputs={"x": batch().cuda()})
+    assert all(finding.status == "ok" for finding in found)
+    assert model.matrix.is_cuda
+
+
 def test_new_inputs_need_the_model(tmp_path: Path) -> None:
     model = Affine()
     entry = toolkit.Entry(
