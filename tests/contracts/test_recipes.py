@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import tomllib
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from toolkit.capture.module import EntryModule, as_tuple, reference_module
 from toolkit.core import registry
 from toolkit.core.entry import Entry
 from toolkit.core.errors import UsageError
 from toolkit.core.folder import RunFolder
 from toolkit.core.recipe import Recipe, load_recipe, parse_recipe, recipe_names, recipes_root
 from toolkit.stages import train
+from toolkit.stages._entries import entries_of
 from toolkit.stages._model import build_model, load_data, load_model
 
 SECTIONS = ("model", "data", "train", "export", "optimize", "build", "verify", "bench", "fast")
@@ -68,6 +74,39 @@ def test_fast_is_smaller_and_changes_the_key_it_names(name):
     for key, value in full.fast.items():
         section, _, field = key.partition(".")
         assert getattr(getattr(fast, section), field) == value
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuse operators whose tensors, scalars apart, lie on more than one device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors if tensor.dim()}
+        assert len(devices) < 2, f"{func} mixes {devices}"
+        # The meta device has no numbers to compare.
+        return func is torch.ops.aten.equal.default or func(*args, **(kwargs or {}))
+
+
+def on_meta(module: torch.nn.Module, inputs: list[torch.Tensor]) -> set[str]:
+    """Return where the outputs lie; `meta` stands for a GPU: it mixes with nothing either."""
+    with torch.no_grad(), OneDevice():
+        outputs = module.to("meta")(*(value.to("meta") for value in inputs))
+    return {value.device.type for value in as_tuple(outputs)}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_entry_runs_wholly_on_another_device(name):
+    recipe = load_recipe(name, fast=True)
+    model = build_model(recipe)
+    for entry in entries_of(model, recipe):
+        module = copy.deepcopy(reference_module(model, entry))
+        assert on_meta(module, [item.value for item in entry.inputs]) == {"meta"}, entry.name
+
+
+def test_a_tensor_left_on_the_processor_is_found():
+    left = EntryModule(torch.nn.Identity(), lambda _, x: x + torch.arange(3))
+    with pytest.raises(AssertionError, match="mixes"):
+        on_meta(left, [torch.ones(3)])
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -61,7 +61,7 @@ def by_chunk(value: Tensor, count: Any, size: int, length: int) -> Tensor:
     missing = length - value.shape[0]
     padded = functional.pad(value, [0, 0] * (value.ndim - 1) + [0, missing])
     chunks = padded.reshape(length // size, size, *value.shape[1:])
-    return chunks.index_select(0, torch.arange(count))
+    return chunks.index_select(0, torch.arange(count, device=value.device))
 
 
 def rows_at(value: Tensor, rows: Tensor) -> Tensor:

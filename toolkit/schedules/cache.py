@@ -73,7 +73,7 @@ class CacheSampler(ScanSampler):
         fixed = [self.hidden, *controls, *wholes, *self.draw.constants()]
         _, (levels,) = scanned(self._chunk, [*newest, *small, *old], inputs, fixed)
         # Not a view and a slice: they ask more of a tracer of sizes than it can prove.
-        places = torch.arange(length)
+        places = torch.arange(length, device=self.steps.device)
         return laid_out(self.sampler, levels[places // self.chunk, places % self.chunk])
 
     def _chunk(self, states: Any, entries: Any, fixed: Any) -> tuple[Any, Any]:
@@ -81,12 +81,14 @@ class CacheSampler(ScanSampler):
         times, *rest = entries
         carried, old = parts(states, [len(states) - len(self.caches)])
         recent = [cache.new_zeros(cache.shape[0], self.chunk, cache.shape[2]) for cache in old]
-        rows = [torch.arange(old[self.leads.index(lead)].shape[0]) for lead in range(self.rows)]
+        device = times.device
+        sizes = [old[self.leads.index(lead)].shape[0] for lead in range(self.rows)]
+        rows = [torch.arange(size, device=device) for size in sizes]
         later, *fixed = fixed
-        shown = torch.zeros((), dtype=later.dtype)
-        unfilled = torch.full((), -torch.inf, dtype=later.dtype)
-        hidden = torch.where(torch.arange(self.length) < times[0], shown, unfilled)
-        slots = torch.arange(self.chunk).unsqueeze(1)
+        shown = later.new_zeros(())
+        unfilled = later.new_full((), -torch.inf)
+        hidden = torch.where(torch.arange(self.length, device=device) < times[0], shown, unfilled)
+        slots = torch.arange(self.chunk, device=device).unsqueeze(1)
         slots_of = [slots.expand(self.chunk, row.shape[0]).clone() for row in rows]
         last, (levels,) = scanned(
             self._position,

@@ -112,7 +112,7 @@ class ChunkSampler(ScanSampler):
             return following, (drawn,)
 
         _, (drawn,) = scanned(chunk, carried, inputs, fixed)
-        places = torch.arange(length)
+        places = torch.arange(length, device=self.steps.device)
         return laid_out(self.sampler, drawn[places // size, places % size])
 
     def _chunk(

@@ -104,8 +104,9 @@ class WaveSampler(nn.Module):
 
         Of colours all rows of the first come first.
         """
-        items = torch.arange(batch).reshape(1, 1, -1, 1)
-        colours = torch.arange(self.colours).reshape(1, -1, 1, 1)
+        device = self.pixels.device
+        items = torch.arange(batch, device=device).reshape(1, 1, -1, 1)
+        colours = torch.arange(self.colours, device=device).reshape(1, -1, 1, 1)
         places = (self.pixels[:, None, None] * self.colours + colours) * batch + items
         return places.flatten(1)
 

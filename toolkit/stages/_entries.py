@@ -206,7 +206,7 @@ class OfSchedule(nn.Module):
         return self._double[0](*tensors)
 
 
-class Exact:
+class Exact(nn.Module):
     """The samples that the whole network confirms: its own choice at every position.
 
     Such a sequence is the only one: its first category depends on nothing, and every other one on
@@ -224,10 +224,11 @@ class Exact:
     """
 
     def __init__(self, sampler: Autoregressive, guess: nn.Module) -> None:
+        super().__init__()
         self.sampler, self.guess = sampler, OfSchedule(guess)
 
     @torch.no_grad()
-    def __call__(self, model: nn.Module, noise: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
+    def forward(self, model: nn.Module, noise: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
         """Return categories in the layout of `generate`."""
         guess = self.guess(model, noise, *given)
         return exact_samples(model, self.sampler, noise, given, guess)

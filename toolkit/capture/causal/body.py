@@ -51,7 +51,7 @@ class Operation:
 class Body(nn.Module):
     """A functional graph with a free batch, its constants as buffers.
 
-    It runs in the precision that its buffers are cast to.
+    It runs in the precision and on the device that its buffers are moved to.
 
     Arguments:
         operations: The operators in order.
@@ -126,6 +126,8 @@ class Body(nn.Module):
             return {name: self._filled(item, values, batch) for name, item in given.items()}
         if isinstance(given, Affine):
             return given.at(batch)
+        if isinstance(given, torch.device):
+            return self.precision.device
         return self.precision.dtype if given is torch.float64 else given
 
     def shape(self, index: int) -> tuple[int, ...]:

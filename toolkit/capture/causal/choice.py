@@ -135,7 +135,7 @@ def controlled(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor
     """
     logits = logits / temperature.unsqueeze(-1)
     ordered = logits.sort(-1, descending=True).values
-    rank = torch.arange(logits.shape[-1])
+    rank = torch.arange(logits.shape[-1], device=logits.device)
     kept = rank < top_k.unsqueeze(-1)
     weights = torch.where(kept, ordered, -torch.inf).softmax(-1)
     before = weights.cumsum(-1) - weights

@@ -129,7 +129,7 @@ def looked_up(sampler: Autoregressive, levels: Tensor, like: Tensor) -> Tensor:
     width = math.prod(like.shape[1:])
     if sampler.head or sampler.embed is None or sampler.levels * width > LARGEST_TABLE:
         return embedded(sampler, levels, like)
-    every = torch.arange(sampler.levels)
+    every = torch.arange(sampler.levels, device=like.device)
     table = embedded(sampler, every, like.new_zeros(sampler.levels, width))
     return functional.embedding(levels, table).reshape(like.shape)
 
@@ -142,8 +142,9 @@ def start_column(sampler: Autoregressive, like: Tensor) -> Tensor:
         like: A column of the network's input at a batch of 1.
     """
     if sampler.head:
-        return embedded(sampler, torch.full((1, sampler.numbers), float(sampler.start)), like)
-    return embedded(sampler, torch.full((1,), int(sampler.start)), like)
+        start = torch.full((1, sampler.numbers), float(sampler.start), device=like.device)
+        return embedded(sampler, start, like)
+    return embedded(sampler, torch.full((1,), int(sampler.start), device=like.device), like)
 
 
 def any_samples(sampler: Autoregressive, positions: int, batch: int) -> Tensor:
@@ -226,7 +227,7 @@ def input_like(sampler: Autoregressive, noise: Tensor) -> Tensor:
         (axis,) = sampler.position_axes
         shape[axis] = noise.shape[0]
     dtype: torch.dtype = getattr(torch, sampler.input.dtype)
-    return torch.zeros(shape, dtype=noise.dtype if dtype.is_floating_point else dtype)
+    return noise.new_zeros(shape, dtype=noise.dtype if dtype.is_floating_point else dtype)
 
 
 def laid_out(sampler: Autoregressive, levels: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def rows_of(places: Tensor, count: int, batch: int) -> Tensor:
         count: How many places the history has.
         batch: The batch.
     """
-    return places.unsqueeze(-1) + torch.arange(batch) * count
+    return places.unsqueeze(-1) + torch.arange(batch, device=places.device) * count
 
 
 def derive_wave(model: nn.Module, sampler: Autoregressive, *, least: int = 1) -> DerivedWave:
