@@ -17,7 +17,7 @@ from toolkit.core.engine import EngineJob
 from toolkit.core.errors import ExportError, MissingError, ToolkitError
 from toolkit.core.protocols import Artifact
 from toolkit.core.registry import backends
-from toolkit.core.require import installed
+from toolkit.core.require import installed, require
 from toolkit.core.signature import Signature
 from toolkit.runtime.providers import open_session
 
@@ -113,7 +113,10 @@ def absences() -> dict[str, str]:
 
 
 def captured(call: Call, stream: torch.cuda.Stream) -> Call:
-    """Return the replay of a CUDA graph of `call`, after warming it up as capture needs."""
+    """Return the replay of a CUDA graph of `call`, after warming it up as capture needs.
+
+    A graph knows addresses alone: what it reads is kept as long as its replay.
+    """
     with torch.cuda.stream(stream):
         for _ in range(3):
             call()
@@ -121,7 +124,11 @@ def captured(call: Call, stream: torch.cuda.Stream) -> Call:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         call()
-    return graph.replay
+
+    def replay(_: Call = call) -> None:
+        graph.replay()
+
+    return replay
 
 
 def _module(subject: Subject, name: str, *, graph: bool) -> Opened:
@@ -152,8 +159,7 @@ def _module(subject: Subject, name: str, *, graph: bool) -> Opened:
 
 
 def _onnxruntime(subject: Subject, provider: str, precision: str, *, graph: bool) -> Opened:
-    import onnxruntime
-
+    onnxruntime = require("onnxruntime", extra="gpu")
     names = resolve([provider, "cuda", "cpu"])
     stream = str(subject.stream.cuda_stream)
     switch = "1" if graph else "0"
@@ -183,7 +189,8 @@ def _onnxruntime(subject: Subject, provider: str, precision: str, *, graph: bool
     # The stream is ours, and the events on it tell when a run ended.
     options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
-    def call() -> None:
+    # A binding knows addresses alone: the call keeps the inputs.
+    def call(_: Tensors = inputs) -> None:
         session.run_with_iobinding(binding, options)
 
     return Opened(f"onnxruntime {provider}", precision, graph, call, lambda: outputs)

@@ -65,19 +65,19 @@ def resolve(names: Sequence[str]) -> list[str]:
 
 
 @cache
-def trouble(provider: str) -> str:
+def trouble(provider: str, device: int = 0) -> str:
     """Return why a provider cannot run the smallest graph here; empty where it can.
 
     Arguments:
         provider: A full name that the installed ONNX Runtime has.
+        device: Which of the GPUs.
     """
     from onnx import parser
 
     runtime = require("onnxruntime", extra="cpu")
+    graph = parser.parse_model(SMALLEST).SerializeToString()
     try:
-        open_session(
-            parser.parse_model(SMALLEST).SerializeToString(), runtime.SessionOptions(), [provider]
-        )
+        open_session(graph, runtime.SessionOptions(), [provider], device=device)
     except MissingError as error:
         return f"{error.what}: {error.next_step}"
     return ""

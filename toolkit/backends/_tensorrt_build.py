@@ -95,13 +95,17 @@ def _unsupported(api: Any, package: str, target: str) -> str:
     return f"{package} builds for the GPU it runs on ({here or 'none here'}), not {target}"
 
 
-def device_capability() -> str:
-    """Return the compute capability of the GPU here, such as `8.6`; empty where there is none."""
+def device_capability(device: str = "cuda") -> str:
+    """Return the compute capability of a GPU here, such as `8.6`; empty where there is none.
+
+    Arguments:
+        device: `cuda` or `cuda:1`; an engine runs on CUDA whatever else is said.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return ""
-    major, minor = torch.cuda.get_device_capability()
+    major, minor = torch.cuda.get_device_capability(device if device.startswith("cuda") else "cuda")
     return f"{major}.{minor}"
 
 

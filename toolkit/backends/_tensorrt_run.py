@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.backends._tensorrt_api import recording_logger
 from toolkit.backends._tensorrt_build import build_isolated
+from toolkit.backends._torch import absent_reason
 from toolkit.core.engine import BuildProgress, EngineJob
 from toolkit.core.errors import ExportError, MissingError, UsageError
 from toolkit.core.protocols import Artifact
@@ -55,10 +56,10 @@ class EngineBackend:
             device: `cuda` or `cuda:1`; an engine runs on CUDA whatever is said here.
             providers: Not used by engines.
         """
-        del device, providers
+        del providers
         if not installed(self.package):
             return f"the package {self.package} is not installed: {install_line(self.extra)}"
-        return _no_cuda()
+        return _no_cuda() or absent_reason(_on_cuda(device))
 
     def cannot_build(self) -> str:
         """Return why engines cannot be built here; empty where they can."""
@@ -96,8 +97,12 @@ class EngineBackend:
         reason = self.absent(device=device, providers=providers)
         if reason:
             raise MissingError(reason, where=str(artifact.path))
-        place = device if device.startswith("cuda") else "cuda"
-        return EngineRunner(require(self.package, extra=self.extra), artifact.path, place)
+        package = require(self.package, extra=self.extra)
+        return EngineRunner(package, artifact.path, _on_cuda(device))
+
+
+def _on_cuda(device: str) -> str:
+    return device if device.startswith("cuda") else "cuda"
 
 
 def _no_cuda() -> str:
@@ -110,6 +115,20 @@ def _no_cuda() -> str:
     return ""
 
 
+def _context_of(api: Any, engine: Any) -> Any:
+    """Return an execution context whose kernels for the asked shapes are ready when it is asked.
+
+    TensorRT-RTX else starts with general kernels and compiles those for a shape meanwhile: what is
+    timed would change, and a CUDA graph keep the general ones.
+    """
+    strategies = getattr(api, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return engine.create_execution_context(config)
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """One execution context with its tensors; it keeps them alive.
@@ -119,12 +138,14 @@ class Bound:
         inputs: Input tensors by name.
         outputs: Output tensors by name; each run overwrites them.
         path: The engine.
+        device: Its torch device.
     """
 
     context: Any
     inputs: dict[str, torch.Tensor]
     outputs: dict[str, torch.Tensor]
     path: Path
+    device: str
 
     def enqueue(self, stream: int) -> None:
         """Enqueue one run on a CUDA stream, given by its handle, without waiting.
@@ -132,7 +153,11 @@ class Bound:
         Raises:
             ExportError: TensorRT did not take the call.
         """
-        if not self.context.execute_async_v3(stream_handle=stream):
+        import torch
+
+        with torch.cuda.device(self.device):
+            taken = self.context.execute_async_v3(stream_handle=stream)
+        if not taken:
             raise ExportError("TensorRT did not run the engine", where=str(self.path))
 
 
@@ -196,7 +221,7 @@ class EngineRunner:
         import torch
 
         with torch.cuda.device(self.device):
-            context = self._engine.create_execution_context()
+            context = _context_of(self.api, self._engine)
         if context is None:
             raise ExportError(
                 "the engine gives no execution context",
@@ -208,8 +233,16 @@ class EngineRunner:
     def _bind(self, context: Any, feeds: Arrays) -> Bound:
         import torch
 
+        with torch.cuda.device(self.device):
+            bound = self._addressed(context, feeds)
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        return bound
+
+    def _addressed(self, context: Any, feeds: Arrays) -> Bound:
         tensors = {name: self._place(name, feeds) for name in self._names("INPUT")}
         for name, tensor in tensors.items():
+            # Before the outputs' shapes are asked: they may depend on the numbers of an input.
+            context.set_tensor_address(name, tensor.data_ptr())
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise UsageError(
                     f"the engine does not take {name!r} of shape {list(tensor.shape)}",
@@ -217,10 +250,9 @@ class EngineRunner:
                     next_step="stay within the shapes it was built for, or build it for these",
                 )
         outputs = {name: self._allocate(context, name) for name in self._names("OUTPUT")}
-        for name, tensor in (tensors | outputs).items():
+        for name, tensor in outputs.items():
             context.set_tensor_address(name, tensor.data_ptr())
-        self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        return Bound(context, tensors, outputs, self.path)
+        return Bound(context, tensors, outputs, self.path, self.device)
 
     def close(self) -> None:
         """Release context and engine, the context first."""

@@ -112,6 +112,7 @@ def absent_reason(device: str) -> str:
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     """Return the module on the device; the caller's own module stays where it is."""
     tensors: Sequence[torch.Tensor] = [*module.parameters(), *module.buffers()]
-    if all(tensor.device.type == device.type for tensor in tensors):
+    places = {tensor.device for tensor in tensors}
+    if all(here.type == device.type and device.index in (None, here.index) for here in places):
         return module
     return copy.deepcopy(module).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
 QUIET = 3
+RECORD_PLACES = "session.record_ep_graph_assignment_info"
 FLOATS = {
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
@@ -67,12 +69,12 @@ class OnnxRuntimeRunner:
     def prepare(self, feeds: Arrays) -> Callable[[], object]:
         """Place the inputs on the device; bind outputs by name: shapes may depend on inputs."""
         session, binding = self._session, self._session.io_binding()
-        kind, _, number = self._device.partition(":")
+        kind, number = self._device.partition(":")[0], _number(self._device)
         for name, array in self._placed(feeds).items():
-            value = self._place(array, kind, int(number or 0))
+            value = self._place(array, kind, number)
             binding.bind_ortvalue_input(name, value)
         for name in self._outputs:
-            binding.bind_output(name, kind, int(number or 0))
+            binding.bind_output(name, kind, number)
 
         def run_and_wait() -> None:
             session.run_with_iobinding(binding)
@@ -113,7 +115,7 @@ class OnnxRuntime:
             names = resolve(_wanted(device, providers))
         except ToolkitError as error:
             return f"{error.what}: {error.next_step}"
-        return next(filter(None, map(trouble, names)), "")
+        return next(filter(None, (trouble(name, _number(device)) for name in names)), "")
 
     def open(
         self,
@@ -138,10 +140,12 @@ class OnnxRuntime:
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = QUIET
         options.use_deterministic_compute = True
+        options.add_session_config_entry(RECORD_PLACES, "1")
         session = _session(artifact.path, options, names, device)
         settings = {
             "threads": threads,
             "providers": list(session.get_providers()),
+            "nodes": _places(session),
             "deterministic": True,
             "optimization": options.graph_optimization_level.name,
         }
@@ -157,13 +161,25 @@ def _wanted(device: str, providers: Sequence[str]) -> list[str]:
     return [*(name for name in asked if name != "cpu"), "cpu"]
 
 
+def _places(session: Any) -> dict[str, int]:
+    """Return how many nodes each provider took: what one lacks runs on the processor."""
+    counts = Counter[str]()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return dict(counts)
+
+
+def _number(device: str) -> int:
+    """Return which GPU a device is."""
+    return int(device.partition(":")[2] or 0)
+
+
 def _session(path: Path, options: Any, providers: list[str], device: str) -> Any:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     damaged = (state.InvalidProtobuf, state.NoSuchFile, state.NoModel)
     try:
-        number = int(device.partition(":")[2] or 0)
-        return open_session(str(path), options, providers, device=number)
+        return open_session(str(path), options, providers, device=_number(device))
     except damaged as error:
         raise IntegrityError(
             f"the graph cannot be read: {error}", where=str(path), next_step="make it again"

@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.core.errors import IntegrityError, MissingError, TimedOut, ToolkitError, UsageError
 from toolkit.core.signature import Signature, TensorSpec
 from toolkit.runtime.feeds import Arrays
-from toolkit.runtime.providers import onnxruntime, open_session, provider_names
+from toolkit.runtime.providers import PROVIDERS, onnxruntime, open_session, provider_names
 from toolkit.runtime.strict import shown
 
 _TYPES = {"float": "float32", "double": "float64"}
@@ -72,6 +72,9 @@ class Graph:
     def bound(self, feeds: Arrays, results: Arrays) -> Callable[[], object]:
         """Return a call that reads and writes the given arrays in place.
 
+        On another device than the processor a binding copies its inputs once, when it is made:
+        there every call copies them, and its results back.
+
         Arguments:
             feeds: Every input by name; contiguous.
             results: Every output by name; contiguous, of the shapes that the inputs give.
@@ -79,6 +82,8 @@ class Graph:
         Returns:
             The call; it raises what `__call__` raises.
         """
+        if self._session.get_providers() != [PROVIDERS["cpu"]]:
+            return partial(self._run_copied, feeds, results)
         binding = self._session.io_binding()
         for name, array in feeds.items():
             place = array.ctypes.data
@@ -88,6 +93,10 @@ class Graph:
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, place)
         # The binding knows addresses alone: the call keeps the arrays.
         return partial(self._run_bound, binding, (feeds, results))
+
+    def _run_copied(self, feeds: Arrays, results: Arrays) -> None:
+        for name, value in self(feeds).items():
+            results[name][...] = value
 
     def _run_bound(self, binding: Any, _: tuple[Arrays, Arrays]) -> None:
         run = self._session.run_with_iobinding

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,18 +92,39 @@ def open_session(
     _load_libraries(module, providers)
     # To name the first device is to be warned that no plugin brings it.
     number = {"device_id": str(device)} if device else {}
-    every = {PROVIDERS["cuda"]: {**number, "use_tf32": "0"}, PROVIDERS["tensorrt"]: number}
+    every = {
+        PROVIDERS["cuda"]: {**number, "use_tf32": "0"},
+        PROVIDERS["tensorrt"]: {**number, **_built_before()},
+    }
     given = [(name, {**every.get(name, {}), **(further or {}).get(name, {})}) for name in providers]
     try:
         session = module.InferenceSession(graph, options, providers=given, enable_fallback=0)
     except RuntimeError as error:
-        if PROVIDERS["cpu"] == providers[0]:
+        started = next((name for name in providers if name != PROVIDERS["cpu"]), None)
+        if started is None:
             raise
-        raise _does_not_start(providers[0]) from error
+        raise _does_not_start(started) from error
     for name in providers:
         if name not in session.get_providers():
             raise _does_not_start(name)
     return session
+
+
+def _built_before() -> dict[str, str]:
+    """Return options by which a process builds the engine of a graph and its shapes once."""
+    folder = _scratch().name
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+    }
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that goes with the process."""
+    return tempfile.TemporaryDirectory(prefix="toolkit-")
 
 
 def _load_libraries(module: Any, providers: Sequence[str]) -> None:

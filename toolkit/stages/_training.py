@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from toolkit.backends._torch import absent_reason
 from toolkit.core.errors import CheckFailed, MissingError, UsageError
 from toolkit.core.files import write_text
 from toolkit.core.protocols import Data, Objective, Progress
@@ -270,9 +271,14 @@ def _devices(recipe: Recipe) -> tuple[str, int | list[int]]:
     kind, _, index = recipe.device.partition(":")
     if kind == "cpu":
         return "cpu", recipe.train.devices
-    if not torch.cuda.is_available():
-        raise MissingError(
-            "no CUDA device can be used here", where="device", next_step="--device cpu"
+    if reason := absent_reason(recipe.device):
+        raise MissingError(reason, where="device", next_step="--device cpu")
+    if index and recipe.train.devices > 1:
+        raise UsageError(
+            f"device = {recipe.device!r} names one GPU, train.devices asks for"
+            f" {recipe.train.devices}",
+            where="device, train.devices",
+            next_step="--device cuda, or one device",
         )
     return "cuda", [int(index)] if index else recipe.train.devices
 

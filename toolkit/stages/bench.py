@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from toolkit.backends._tensorrt_build import device_capability
 from toolkit.core import machine, registry
 from toolkit.core.errors import MissingError, UsageError
 from toolkit.core.files import write_json, write_text
@@ -80,6 +81,7 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Ou
         )
     require_backend(recipe, recipe.bench.backends)
     usable, skipped = _usable(recipe)
+    skipped += _for_other_gpus(recipe, folder, usable)
     rows: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
@@ -188,7 +190,7 @@ def _contestants(
     recipe: Recipe, folder: RunFolder, entry: str, feeds: Path, backends: Sequence[str]
 ) -> Iterator[Contestant]:
     for name in backends:
-        for variant, file in _variants(folder, entry, name):
+        for variant, file in _variants(recipe, folder, entry, name):
             yield Contestant(
                 backend=name,
                 variant=variant,
@@ -209,12 +211,17 @@ def _contestants(
             )
 
 
-def _variants(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, str]]:
+def _variants(recipe: Recipe, folder: RunFolder, entry: str, backend: str) -> list[tuple[str, str]]:
     """Return names and files that a backend runs: float32 always, others where they were kept."""
     formats = registry.backends.load(backend).formats
     exported: str = folder.stage("export")["entries"][entry]["file"]
     if "engine" in formats:
-        return _engines(folder, entry, backend)
+        here = device_capability(recipe.device)
+        return [
+            (f"{engine['precision']}-{engine['target']}", engine["file"])
+            for engine in _engines(folder, backend)
+            if engine["entry"] == entry and engine["target"] == here
+        ]
     if "module" in formats:
         return [("fp32", exported)]
     if not folder.has_stage("optimize"):
@@ -228,11 +235,23 @@ def _variants(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, st
     ]
 
 
-def _engines(folder: RunFolder, entry: str, backend: str) -> list[tuple[str, str]]:
-    if not folder.has_stage("build"):
-        return []
+def _engines(folder: RunFolder, backend: str) -> list[dict[str, Any]]:
+    built = folder.stage("build")["engines"] if folder.has_stage("build") else []
+    return [e for e in built if e["engine"] == backend and e["status"] == "ok"]
+
+
+def _for_other_gpus(
+    recipe: Recipe, folder: RunFolder, backends: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the reasons of the engines that the GPU here does not load."""
+    here = device_capability(recipe.device)
+    found = {
+        (name, engine["target"])
+        for name in backends
+        for engine in _engines(folder, name)
+        if engine["target"] != here
+    }
+    reason = "built for compute capability {}, the GPU here has {}"
     return [
-        (f"{engine['precision']}-{engine['target']}", engine["file"])
-        for engine in folder.stage("build")["engines"]
-        if engine["entry"] == entry and engine["engine"] == backend and engine["status"] == "ok"
+        {"backend": name, "reason": reason.format(target, here)} for name, target in sorted(found)
     ]

@@ -194,7 +194,7 @@ def _reason_to_skip(recipe: Recipe, variant: Variant, backend: str) -> str:
     absent: str = found.absent(device=recipe.device, providers=recipe.providers)
     if absent:
         return absent
-    if variant.target and variant.target != (here := device_capability()):
+    if variant.target and variant.target != (here := device_capability(recipe.device)):
         return f"built for compute capability {variant.target}, the GPU here has {here}"
     kept = variant.kept.get(backend)
     return "" if kept is None or kept["kept"] else f"kept out: {kept['reason']}"

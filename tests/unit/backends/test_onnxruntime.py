@@ -109,3 +109,9 @@ def test_an_absent_provider_is_named_with_its_install_line():
 )
 def test_the_processor_is_the_last_resort(device, asked, expected):
     assert _wanted(device, asked) == expected
+
+
+def test_the_nodes_of_each_provider_are_counted(tmp_path):
+    nodes = [helper.make_node("Neg", ["x"], ["z"]), helper.make_node("NonZero", ["z"], ["y"])]
+    artifact = save(tmp_path / "a.onnx", nodes, result=TensorProto.INT64)
+    assert backend.open(artifact).settings["nodes"] == {"CPUExecutionProvider": 2}

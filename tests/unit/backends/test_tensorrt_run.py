@@ -153,6 +153,27 @@ def test_wrong_feeds_are_named(runner: Callable, feeds: dict, said: str) -> None
         runner(b"plan")(feeds)
 
 
+def test_kernels_of_the_asked_shapes_are_ready_when_a_context_is_asked(
+    runner: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, asked = SimpleNamespace(), []
+    strategies = SimpleNamespace(EAGER="eager")
+    monkeypatch.setattr(Api, "DynamicShapesKernelSpecializationStrategy", strategies, raising=False)
+    engine = SimpleNamespace(
+        create_runtime_config=lambda: config, create_execution_context=asked.append
+    )
+    _tensorrt_run._context_of(Api, engine)
+    assert asked == [config]
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+
+
+def test_the_package_has_the_names_that_are_asked_of_it() -> None:
+    api = pytest.importorskip("tensorrt_rtx")
+    assert api.DynamicShapesKernelSpecializationStrategy.EAGER
+    assert isinstance(api.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy, property)
+    assert api.ICudaEngine.create_runtime_config
+
+
 def test_an_engine_that_does_not_load_says_why(runner: Callable) -> None:
     with pytest.raises(ExportError, match="magic tag does not match"):
         runner(b"torn")

@@ -3,8 +3,11 @@ import math
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +61,8 @@ def opened(gpu: ModuleType, value: torch.Tensor) -> object:
         (torch.tensor([1.0, math.nan]), torch.tensor([1.0, 2.0]), None),
         (torch.tensor([1, 3]), torch.tensor([1, 2]), None),
         (torch.tensor([1, 2]), torch.tensor([1, 2]), 0.0),
+        (torch.tensor([-math.inf, 2.0]), torch.tensor([-math.inf, 2.0]), 0.0),
+        (torch.tensor([math.inf, 2.0]), torch.tensor([-math.inf, 2.0]), None),
     ],
 )
 def test_wrong_answers_are_told_from_close_ones(
@@ -79,6 +84,32 @@ def test_rows_judge_against_eager(gpu: ModuleType) -> None:
     assert verdicts["engine"] == (pytest.approx(4.0), "faster")
     assert verdicts[gpu.TWIN][1] == "undecided"
     assert rows[2]["throughput_per_s"] == pytest.approx(8000.0)
+
+
+class Graph:
+    """A double of a CUDA graph: it keeps nothing of what it captured, as the real one."""
+
+    def replay(self) -> None:
+        pass
+
+
+def test_a_replay_keeps_what_its_graph_reads(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+
+    def reads(weights: torch.Tensor) -> Callable[[], object]:
+        return lambda: weights + 1
+
+    weights = torch.ones(3)
+    alive = weakref.ref(weights)
+    replay = importlib.import_module("_gpu_contestants").captured(reads(weights), stream)
+    del weights
+    replay()
+    assert alive() is not None
 
 
 @pytest.mark.gpu

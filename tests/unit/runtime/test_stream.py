@@ -117,3 +117,20 @@ def test_what_is_no_step_is_refused(tmp_path: Path) -> None:
     graph.signature = Signature("f", "", graph.signature.inputs[:1], graph.signature.outputs)
     with pytest.raises(UsageError, match="'f' is no step"):
         Stream(graph)
+
+
+def test_on_another_device_every_call_copies_its_inputs_and_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_of(tmp_path, FREE)
+    # The session is the processor's; only its list of providers is a double.
+    monkeypatch.setattr(graph._session, "get_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(graph._session, "io_binding", lambda: pytest.fail("bound once for all"))
+    feeds = {name: np.ones((BATCH, 3), np.float32) for name in ("x", "a", "b")}
+    results = {name: np.empty((BATCH, 3), np.float32) for name in ("y", "next_a", "next_b")}
+    call = graph.bound(feeds, results)
+    for x in (1.0, 5.0):
+        feeds["x"][...] = x
+        call()
+        assert (results["next_a"] == x + 1).all()
+        assert (results["y"] == 2 * x).all()

@@ -136,7 +136,7 @@ def test_an_engine_is_judged_by_its_own_backend_target_and_budget(
     run_copy.record("build", {"status": "ok", "result": {"files": [], "engines": rows}})
     engines = Engines()
     monkeypatch.setattr("toolkit.backends.tensorrt_rtx.backend", engines)
-    monkeypatch.setattr(verify, "device_capability", lambda: "8.9")
+    monkeypatch.setattr(verify, "device_capability", lambda _: "8.9")
     found = [item for item in toolkit.verify(run_copy.path) if item.variant.endswith("fp16")]
     assert {item.backend for item in found} == {"tensorrt-rtx"}
     (other,) = [item for item in found if "8.6" in item.variant]

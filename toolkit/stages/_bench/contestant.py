@@ -161,8 +161,9 @@ class Worker:
 
 
 def _environment(threads: int, scratch: Path) -> dict[str, str]:
-    """Return the child's environment: this import path, pools of the asked size, a cold cache."""
+    """Return the child's environment: import path, pools of the asked size, cold cache, no TF32."""
     return child_environment(
+        NVIDIA_TF32_OVERRIDE="0",
         OMP_NUM_THREADS=str(threads),
         TORCHINDUCTOR_COMPILE_THREADS="1",
         TORCHINDUCTOR_CACHE_DIR=str(scratch / "compiled"),
