@@ -198,7 +198,7 @@ def signature_of(model: ir.Model, entry: Entry, family: str) -> Signature:
                 law=item.law if item.kind == "noise" else "",
                 low=item.low,
                 high=item.high,
-                fixed_batch=item.batch_axis,
+                fixed_batch=-1 if item.shared else item.batch_axis,
             )
             for item, value in zip(entry.inputs, model.graph.inputs, strict=True)
         ),

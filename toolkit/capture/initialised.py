@@ -1,4 +1,4 @@
-"""Refuse a layer that would initialise itself from the batch that it is captured with."""
+"""Refuse a call that changes the model: a layer that initialises itself, a running average."""
 
 from __future__ import annotations
 
@@ -20,23 +20,38 @@ def check_initialised(module: nn.Module, first: Sequence[Tensor], second: Sequen
         ExportError: A parameter or buffer now holds statistics of the batch.
     """
     before = _state(module)
-    states = []
-    for tensors in (first, second):
-        fresh = own_copy(module)
-        # A call that fails in eager is reported when its outputs are looked at.
-        with torch.no_grad(), heard_by(once), contextlib.suppress(Exception):
-            fresh(*(tensor.clone() for tensor in tensors))
-        states.append(_state(fresh))
-    for name, value in before.items():
-        one, other = (state[name] for state in states)
-        if not _equal(one, value) and not _equal(one, other):
-            path = name.rpartition(".")[0].removeprefix("model").removeprefix(".")
-            raise ExportError(
-                f"a layer is not initialised: its call sets {name.rpartition('.')[2]!r} from the "
-                "batch that it is given",
-                where=f"module {path}" if path else type(module).__name__,
-                next_step="run the model once on a batch of training data, then export it",
-            )
+    copies = [own_copy(module), own_copy(module)]
+    one, other = (
+        _after(fresh, batch) for fresh, batch in zip(copies, (first, second), strict=True)
+    )
+    changed = [
+        name
+        for name, value in before.items()
+        if not _equal(one[name], value) and not _equal(one[name], other[name])
+    ]
+    if not changed:
+        return
+    path, _, tensor = changed[0].removeprefix("model.").rpartition(".")
+    where = f"module {path}" if path else type(module).__name__
+    # A layer that initialises itself leaves the next batch's statistics alone.
+    if not _equal(_after(copies[0], second)[changed[0]], one[changed[0]]):
+        raise ExportError(
+            f"the call changes its own buffer {tensor!r}: a graph keeps nothing between calls",
+            where=where,
+            next_step="update it outside the exported call, such as only if self.training",
+        )
+    raise ExportError(
+        f"a layer is not initialised: its call sets {tensor!r} from the batch that it is given",
+        where=where,
+        next_step="run the model once on a batch of training data, then export it",
+    )
+
+
+def _after(module: nn.Module, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return a module's state after a call; one that fails is reported with its outputs."""
+    with torch.no_grad(), heard_by(once), contextlib.suppress(Exception):
+        module(*(tensor.clone() for tensor in tensors))
+    return _state(module)
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,15 +33,32 @@ class EntryModule(nn.Module):
             )
 
     def forward(self, *tensors: Tensor) -> Any:
-        """Return what the call returns, dictionaries as tuples of their values."""
-        if isinstance(self.call, str):
-            method: Callable[..., Any] = getattr(self.model, self.call)
-            return _values(method(*tensors))
-        return _values(self.call(self.model, *tensors))
+        """Return what the call returns: a tensor, or a tuple of all that it holds."""
+        result = bound(self.model, self.call)(*tensors)
+        nested = isinstance(result, Mapping | tuple | list)
+        return tuple(value for _, value in _leaves(result)) if nested else result
 
 
-def _values(result: Any) -> Any:
-    return tuple(result.values()) if isinstance(result, Mapping) else result
+def bound(model: nn.Module, call: Call) -> Callable[..., Any]:
+    """Return an entry's call as a function of its tensors; `forward` with the module's hooks."""
+    if not isinstance(call, str):
+        return partial(call, model)
+    method: Callable[..., Any] = model if call == "forward" else getattr(model, call)
+    return method
+
+
+def _leaves(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries and sequences with their names; no `None`."""
+    if isinstance(result, Mapping):
+        items: Iterable[tuple[Any, Any]] = result.items()
+    elif isinstance(result, tuple | list):
+        items = enumerate(result)
+    else:
+        if result is not None:
+            yield name, result
+        return
+    for key, value in items:
+        yield from _leaves(value, f"{name}_{key}" if name else str(key))
 
 
 def entry_module(model: nn.Module, entry: Entry) -> EntryModule:
@@ -97,7 +115,6 @@ def output_names(entry: Entry, model: nn.Module, values: tuple[Tensor, ...]) -> 
 
 def _dict_names(entry: Entry, model: nn.Module) -> list[str]:
     inputs = [item.value for item in entry.inputs]
-    call = entry.call
     with torch.no_grad():
-        result = getattr(model, call)(*inputs) if isinstance(call, str) else call(model, *inputs)
-    return [str(name) for name in result] if isinstance(result, Mapping) else []
+        result = bound(model, entry.call)(*inputs)
+    return [name for name, _ in _leaves(result)] if isinstance(result, Mapping) else []

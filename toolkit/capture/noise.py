@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from toolkit.capture.module import EntryModule
+from toolkit.capture.module import EntryModule, bound
 from toolkit.capture.preserve import preserved
 from toolkit.capture.vary import further, sizes_of, varied
 from toolkit.core.entry import Entry, Input, Law
@@ -110,11 +110,8 @@ class _Fed:
         self.call, self.count = call, count
 
     def __call__(self, model: nn.Module, *tensors: Tensor) -> Any:
-        call: Callable[..., Any] = (
-            getattr(type(model), self.call) if isinstance(self.call, str) else self.call
-        )
         with _Feed(tensors[self.count :]):
-            return call(model, *tensors[: self.count])
+            return bound(model, self.call)(*tensors[: self.count])
 
 
 class _Collect(TorchDispatchMode):  # type: ignore[no-untyped-call]

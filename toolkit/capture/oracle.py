@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from toolkit.capture.module import as_tuple, reference_module
+from toolkit.capture.preserve import copied
 from toolkit.capture.replace import Solvers
 from toolkit.core.case import Case
 from toolkit.core.entry import Entry
+from toolkit.core.errors import ExportError
 
 NEARBY = 2.0**-12
 """How far the neighbours lie that show the roundings inside, as a ratio of every number."""
@@ -51,7 +53,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Turn every floating element type that an operator is asked for into float64."""
+    """Turn floating element types that an operator is asked for, or given mixed, into float64."""
 
     supports_higher_order_operators = True
 
@@ -59,12 +61,53 @@ class _InDouble(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
-        arguments = [DOUBLE.get(a, a) if isinstance(a, torch.dtype) else a for a in args]
-        keywords = {
-            name: DOUBLE.get(value, value) if isinstance(value, torch.dtype) else value
-            for name, value in (kwargs or {}).items()
-        }
+        given = kwargs or {}
+        # One that is given lower precision alone, such as a copy's, keeps its element type.
+        widen = _wide if _any_wide([*args, *given.values()]) else _wide_dtype
+        kept = _aliased(func)
+        arguments = [
+            value if position in kept else widen(value) for position, value in enumerate(args)
+        ]
+        keywords = {name: value if name in kept else widen(value) for name, value in given.items()}
         return func(*arguments, **keywords)
+
+
+@cache
+def _aliased(func: Any) -> frozenset[int | str]:
+    """Return positions and names of the arguments that an operator views or writes to.
+
+    They are passed as they are: a wide copy would not be the same memory.
+    """
+    schema = getattr(func, "_schema", None)
+    arguments = enumerate(schema.arguments) if schema else ()
+    return frozenset(
+        key
+        for position, argument in arguments
+        if argument.alias_info
+        for key in (position, argument.name)
+    )
+
+
+def _any_wide(values: Sequence[Any]) -> bool:
+    return any(
+        value.dtype in DOUBLE.values()
+        if isinstance(value, Tensor)
+        else type(value) in (list, tuple) and _any_wide(value)
+        for value in values
+    )
+
+
+def _wide_dtype(value: Any) -> Any:
+    return DOUBLE.get(value, value) if isinstance(value, torch.dtype) else value
+
+
+def _wide(value: Any) -> Any:
+    """Return a tensor or an element type, or those of a list, in float64."""
+    if isinstance(value, Tensor):
+        return value.to(DOUBLE[value.dtype]) if value.dtype in DOUBLE else value
+    if type(value) in (list, tuple):
+        return type(value)(_wide(item) for item in value)
+    return _wide_dtype(value)
 
 
 @contextlib.contextmanager
@@ -97,7 +140,7 @@ class Oracle:
         self.neighbours = neighbours
         self.outputs = list(outputs)
         self.model = model
-        self.double = copy.deepcopy(model).double()
+        self.double = doubled(model)
         self._solvers: dict[str, Solvers] = {}
         self._answers: dict[Hashable, tuple[Sequence[Tensor], tuple[Tensor, ...]]] = {}
 
@@ -172,12 +215,9 @@ class Oracle:
         return Case(
             check,
             name,
-            inputs={
-                item.name: tensor.cpu().numpy()
-                for item, tensor in zip(self.entry.inputs, tensors, strict=True)
-            },
-            oracle={key: o.cpu().numpy() for key, o in zip(self.outputs, oracle, strict=True)},
-            eager={key: e.cpu().numpy() for key, e in zip(self.outputs, eager, strict=True)},
+            inputs=_arrays([item.name for item in self.entry.inputs], tensors),
+            oracle=_arrays(self.outputs, oracle),
+            eager=_arrays(self.outputs, eager),
             extra={key: torch.as_tensor(value).numpy() for key, value in extra.items()},
         )
 
@@ -239,5 +279,46 @@ def _detached(result: Any) -> tuple[Tensor, ...]:
     return tuple(tensor.detach() for tensor in as_tuple(result))
 
 
+def doubled(model: nn.Module) -> nn.Module:
+    """Return a copy in float64: what plain lists and attributes hold is part of the model too.
+
+    Raises:
+        ExportError: The model holds something that cannot be copied.
+    """
+    try:
+        copies: dict[int, Any] = {}
+        double = copied(model, copies)
+    except Exception as error:  # whatever a user's object raises
+        raise ExportError(
+            f"the model cannot be copied: {type(error).__name__}: {error}",
+            where=type(model).__name__,
+            next_step="give what cannot be copied, such as a lock or an open file, to the model "
+            "after the export",
+        ) from error
+    for tensor in (*double.parameters(), *double.buffers(), *copies.values()):
+        if isinstance(tensor, Tensor):
+            tensor.data = _wide(tensor.data)
+    return double
+
+
 def _doubled(tensor: Tensor) -> Tensor:
-    return tensor.to(DOUBLE.get(tensor.dtype, tensor.dtype)).clone()
+    wide: Tensor = _wide(tensor)
+    return wide.clone()
+
+
+def _arrays(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """Return tensors as arrays.
+
+    Raises:
+        ExportError: One is in bfloat16, which arrays do not have.
+    """
+    named = dict(zip(names, tensors, strict=True))
+    for name, tensor in named.items():
+        if tensor.dtype == torch.bfloat16:
+            raise ExportError(
+                "a graph cannot take or give bfloat16 here: the processor's runtime has no such "
+                "arrays to compare it by",
+                where=name,
+                next_step="export model.float() with examples in float32",
+            )
+    return {name: tensor.cpu().numpy() for name, tensor in named.items()}

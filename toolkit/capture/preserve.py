@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 @contextlib.contextmanager
@@ -24,7 +27,7 @@ def preserved(model: nn.Module) -> Iterator[nn.Module]:
     gradients = {p: (p.requires_grad, p.grad) for p in model.parameters()}
     with torch.random.fork_rng(devices=_devices(model)):
         try:
-            yield model.eval()
+            yield evaluating(model)
         finally:
             for module, flag in training.items():
                 module.training = flag
@@ -36,6 +39,41 @@ def preserved(model: nn.Module) -> Iterator[nn.Module]:
                 tensor.data = storage
                 if not torch.equal(storage, saved):
                     storage.copy_(saved)
+
+
+def evaluating(model: nn.Module) -> nn.Module:
+    """Set evaluation mode and return the model."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        # An exported program refuses: it has no training mode to leave.
+        for module in model.modules():
+            module.training = False
+    return model
+
+
+class _CopiesHistory(TorchFunctionMode):
+    """Let `copy.deepcopy` take a tensor with a history, such as old weight norm's, as numbers."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            tensor, copies = args
+            return copies.setdefault(id(tensor), tensor.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def copied(model: nn.Module, copies: dict[int, Any] | None = None) -> nn.Module:
+    """Return a copy of a model, where torch only copies tensors without a history.
+
+    Arguments:
+        model: Any module.
+        copies: Filled with every copied object, by the original's `id`.
+    """
+    with _CopiesHistory():
+        return copy.deepcopy(model, copies)
 
 
 def _devices(model: nn.Module) -> list[torch.device]:

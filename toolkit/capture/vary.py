@@ -74,6 +74,8 @@ def _varied(
     for axis, name in enumerate(item.dims):
         if name:
             value = value.index_select(axis, torch.arange(sizes[name]) % value.shape[axis])
+    if not value.numel():
+        return value.clone()
     if not value.is_floating_point():
         return value.roll(1, item.batch_axis).clone() if value.dim() else value.clone()
     spread = float(example.std()) if example.numel() > 1 else 1.0

@@ -71,24 +71,24 @@ def edges(source: Source, count: int) -> dict[str, Tensor]:
     """Return samples at both zeros, denormals, ones, the data's extremes and the bounds.
 
     Every bound of the domain comes with its neighbour inside. The first samples are constant, one
-    for each value; the others, up to `count`, are real ones with one element replaced.
+    for each value; the others, up to `count`, are real ones with one element replaced. Inputs that
+    are not `movable` stay real.
     """
     import torch
 
     known = real(source, min(64, source.samples))
-    columns = {item.name: _edge_values(item, known[item.name]) for item in source.entry.inputs}
-    rows = evenly(range(max(map(len, columns.values()))), count)
+    moved = [item for item in source.entry.inputs if movable(item)]
+    columns = {item.name: _edge_values(item, known[item.name]) for item in moved}
+    rows = evenly(range(max(map(len, columns.values()), default=0)), count)
     others = real(source, count - len(rows))
     places = torch.randint(2**31, (count - len(rows),), generator=generator(source, 6))
-    samples = {}
-    for item in source.entry.inputs:
+    samples = real(source, count)
+    for item in moved:
         column = columns[item.name]
         alike = constant(item, column[torch.tensor(rows) % len(column)])
-        if item.shape:
-            one = column[torch.arange(count - len(rows)) % len(column)]
-            pieces = [alike, replaced(item, one, others[item.name], places)]
-            alike = torch.cat(pieces, item.batch_axis)
-        samples[item.name] = alike
+        one = column[torch.arange(count - len(rows)) % len(column)]
+        pieces = [alike, replaced(item, one, others[item.name], places)]
+        samples[item.name] = torch.cat(pieces, item.batch_axis)
     return samples
 
 
@@ -96,6 +96,11 @@ def evenly(values: Sequence[T], most: int) -> list[T]:
     """Return all values, or the first, the last and as many between them as are asked for."""
     count = min(len(values), max(1, most))
     return [values[round(k * (len(values) - 1) / max(1, count - 1))] for k in range(count)]
+
+
+def movable(item: Input) -> bool:
+    """Return whether a sample of an input has elements of its own."""
+    return not item.shared and 0 not in item.shape
 
 
 def _edge_values(item: Input, known: Tensor) -> Tensor:
@@ -125,12 +130,7 @@ def _at_bounds(item: Input) -> list[Tensor]:
 
 
 def constant(item: Input, column: Tensor) -> Tensor:
-    """Return one sample per value of a column `(samples,)`, the same in every element.
-
-    A scalar belongs to all samples, and takes the first value.
-    """
-    if not item.shape:
-        return column[0].clone()
+    """Return one sample per value of a column `(samples,)`, the same in every element."""
     shape = [1] * len(item.shape)
     shape[item.batch_axis] = len(column)
     return column.reshape(shape).expand(item.batched(len(column))).clone()
@@ -186,17 +186,15 @@ def like(
     if not _is_float(item):
         high = item.high
         if high is None:
-            high = item.value.max() if item.value is not None else 1
+            high = item.value.max() if _has_example(item) else 1
         whole = torch.randint(int(item.low or 0), int(high) + 1, shape, generator=draws)
         return whole.to(_dtype(item))
     if item.kind == "noise":
         return within(item, law(item.law, shape, draws))
     values = torch.randn(shape, generator=draws)
-    if item.value is not None and item.value.numel() > 1:
-        known = item.value.float()
-        there = known[~known.isnan()]
-        # An example that is one number throughout says nothing of how far values lie apart.
-        values = there.mean() + (float(there.std()) or 1.0) * values
+    if _has_example(item):
+        centre, spread = _moments(item.value[~item.value.isnan()])
+        values = centre + spread * values
     return _with_gaps(item, within(item, values))
 
 
@@ -224,8 +222,12 @@ def law(name: str, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
     return -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
 
 
+def _has_example(item: Input) -> bool:
+    return item.value is not None and item.value.numel() > 0
+
+
 def _has_data(source: Source, item: Input) -> bool:
-    if source.data is None or item.kind != "data":
+    if source.data is None or item.kind != "data" or item.shared:
         return False
     sample = source.data.test.get(item.name)
     return sample is not None and tuple(sample.shape[1:]) == item.shape[1:]
@@ -244,8 +246,10 @@ def _held_out(source: Source, item: Input, count: int) -> Tensor:
 
 
 def _moments(known: Tensor) -> tuple[float, float]:
+    """Return mean and deviation; numbers that are all alike do not say how far values lie apart."""
     sample = known.double()
-    return float(sample.mean()), float(sample.std()) or 1.0
+    spread = float(sample.std()) if sample.numel() > 1 else 0.0
+    return float(sample.mean()), spread or 1.0
 
 
 def _is_float(item: Input) -> bool:

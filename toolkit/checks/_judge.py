@@ -29,8 +29,7 @@ def compare_case(
     case: Case,
     outputs: Mapping[str, np.ndarray] | None = None,
     *,
-    rows: np.ndarray | None = None,
-    label: str = "",
+    among: Case | None = None,
 ) -> list[Row]:
     """Judge every output of a case against the oracle.
 
@@ -38,29 +37,29 @@ def compare_case(
         subject: What is judged.
         case: Inputs and reference answers.
         outputs: What the variant gave; run here if absent.
-        rows: Which samples `outputs` belong to; a limit without a budget is still the whole case's.
-        label: Name of the row; the case's own if empty.
+        among: A larger case of the same kind: few samples tell little of eager's error, and a
+            limit without a budget counts its samples too.
     """
     given = subject.run(case.inputs) if outputs is None else outputs
-    part = slice(None) if rows is None else rows
     judged = []
     for spec in subject.signature.outputs:
         good, value, limit, unit = judge(
             given[spec.name],
-            spec.rows(case.oracle[spec.name], part),
-            spec.rows(case.eager[spec.name], part),
+            case.oracle[spec.name],
+            case.eager[spec.name],
             unit=spec.unit,
             budget=subject.budget,
             k=subject.k,
         )
-        if rows is not None and unit == "absolute" and unit not in subject.budget:
-            limit = oracle_limit(case.eager[spec.name], case.oracle[spec.name], k=subject.k)
+        if among is not None and unit == "absolute" and unit not in subject.budget:
+            wider = oracle_limit(among.eager[spec.name], among.oracle[spec.name], k=subject.k)
+            limit = max(limit, wider)
             good = value <= limit
         judged.append(
             {
-                "case": label or case.name,
+                "case": case.name,
                 "output": spec.name,
-                "samples": len(given[spec.name]),
+                "samples": _count(case.oracle[spec.name], spec.batch_axis),
                 "good": good,
                 "value": value,
                 "limit": limit,
@@ -69,6 +68,11 @@ def compare_case(
             }
         )
     return judged
+
+
+def _count(answers: np.ndarray, axis: int) -> int:
+    """Return how many samples answers are of; what has no such axis belongs to all together."""
+    return answers.shape[axis] if answers.ndim > axis else 1
 
 
 def worst_finding(check: str, subject: Subject, rows: Sequence[Row]) -> Finding:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from toolkit.checks import _draw
 from toolkit.checks._judge import Row, closeness, compare_case, finding, own_cases, worst_finding
+from toolkit.checks.parity import chosen
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Source, Subject
 from toolkit.core.signature import Signature
 
+NAME = "batch"
 SIZES = (1, 2, 7, 64)
 MEANS = ("accuracy", "psnr", "index")
 DECIBELS = 0.01
 
 
 class Batch:
-    """Run the real case in pieces of several sizes and compare each with the oracle's rows.
+    """Compare with the oracle at batches of several sizes.
+
+    The oracle is asked at each: a call may branch on the size, and one sample's answer depend on
+    the others. A size that holds more samples than a case is compared with rows of parity's.
 
     A budget that is a mean over many samples (accuracy, psnr) does not bind a few of them: a piece
     that misses it must do as well as its samples do in a run of the whole case.
     """
 
-    def prepare(self, source: Source) -> Sequence[Case]:  # noqa: ARG002
-        """Make no cases: parity's real one serves."""
-        return []
+    def prepare(self, source: Source) -> Sequence[Case]:
+        """Make a case for each size, of parity's real samples."""
+        import torch
+
+        held = [size for size in _sizes(source.signature) if size <= source.samples]
+        if not held:
+            return []
+        real = _draw.real(source, source.samples)
+        return [
+            source.answer(NAME, f"batch {size}", chosen(source, real, torch.arange(size)))
+            for size in held
+        ]
 
     def judge(self, subject: Subject) -> Finding | None:
         """Answer with the batch size closest to its limit; a size that does not run fails."""
@@ -36,33 +52,36 @@ class Batch:
         case = next(iter(own_cases(subject, "parity")), None)
         if case is None:
             return worst_finding("batch", subject, [])
-        first = subject.signature.inputs[0]
-        held = case.inputs[first.name].shape[first.batch_axis]
+        own = {item.name: item for item in own_cases(subject, NAME)}
         rows: list[Row] = []
         whole: dict[str, np.ndarray] | None = None
         for size in sizes:
-            # A case that holds fewer samples gives some of them twice.
-            part = np.arange(size) % held
-            inputs = {
-                spec.name: spec.rows(case.inputs[spec.name], part)
-                for spec in subject.signature.inputs
-            }
+            part = _rows_of(subject.signature, case, size)
+            piece = own.get(part.name, part)
             try:
-                outputs = subject.run(inputs)
+                outputs = subject.run(piece.inputs)
             except Exception as error:  # noqa: BLE001  (a runtime may raise anything)
                 return finding(
-                    "batch", subject, "failed", reason=f"batch {size} does not run: {error}"
+                    "batch", subject, "failed", reason=f"{piece.name} does not run: {error}"
                 )
-            found = compare_case(subject, case, outputs, rows=part, label=f"batch {size}")
+            found = compare_case(subject, piece, outputs, among=case)
             if any(_missed(row) for row in found):
                 whole = whole or subject.run(case.inputs)
-                same = {
-                    spec.name: spec.rows(whole[spec.name], part)
-                    for spec in subject.signature.outputs
-                }
-                found = list(map(_as_good, found, compare_case(subject, case, same, rows=part)))
+                same = _rows_of(subject.signature, replace(case, oracle=whole), size).oracle
+                found = list(map(_as_good, found, compare_case(subject, part, same)))
             rows += found
         return worst_finding("batch", subject, rows)
+
+
+def _rows_of(signature: Signature, case: Case, size: int) -> Case:
+    """Return the first samples of a case; one that holds fewer gives some of them twice."""
+    part = np.arange(size) % signature.samples(case.inputs)
+    inputs = {spec.name: spec.rows(case.inputs[spec.name], part) for spec in signature.inputs}
+    oracle, eager = (
+        {spec.name: spec.rows(answers[spec.name], part) for spec in signature.outputs}
+        for answers in (case.oracle, case.eager)
+    )
+    return Case(NAME, f"batch {size}", inputs, oracle, eager)
 
 
 def _missed(row: Row) -> bool:

@@ -135,10 +135,8 @@ def _triples(source: Source, edges: Sequence[float]) -> dict[str, Tensor]:
         if towards is not None:
             column = torch.nextafter(column, torch.full_like(column, towards))
         parts.append({item.name: _placed(item, column, base[item.name]) for item in moved})
-    same = {
-        item.name: torch.cat([base[item.name]] * 2 * len(parts), item.batch_axis)
-        for item in source.entry.inputs
-    }
+    again = torch.arange(2 * len(parts) * len(kept)) % len(kept)
+    same = {spec.name: spec.rows(base[spec.name], again) for spec in source.signature.inputs}
     return {
         **same,
         **{
@@ -154,7 +152,7 @@ def _repeats(source: Source) -> bool:
 
 
 def _moves(item: Input) -> bool:
-    return item.dtype == "float32" and item.kind in ("data", "noise")
+    return item.dtype == "float32" and item.kind in ("data", "noise") and _draw.movable(item)
 
 
 def _holds(item: Input, edge: float) -> bool:

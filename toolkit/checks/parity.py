@@ -42,7 +42,7 @@ class Parity:
             kept = _decided(source, inputs) if integers else inputs
             if name in ("tails", "edges"):
                 kept = _representable(source, kept)
-            if all(tensor.numel() for tensor in kept.values()):
+            if source.signature.samples(kept):
                 cases.append(source.answer(NAME, name, kept))
         return cases
 
@@ -73,18 +73,19 @@ def _decided(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     }
     shaken = source.answer(NAME, "moved", moved)
     same = [
-        torch.from_numpy(oracle == other).reshape(len(oracle), -1).all(1)
-        for name, oracle in plain.oracle.items()
-        for other in (plain.eager[name], shaken.oracle[name])
+        _by_sample(torch.from_numpy(plain.oracle[spec.name] == other), spec.batch_axis).all(1)
+        for spec in source.signature.outputs
+        if "int" in spec.dtype
+        for other in (plain.eager[spec.name], shaken.oracle[spec.name])
     ]
-    return _chosen(source, inputs, torch.stack(same).all(0))
+    return _marked(source, inputs, torch.stack(same).all(0))
 
 
 def _representable(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Keep the samples on which eager, in its own precision, gives finite numbers."""
     import torch
 
-    if not all(tensor.numel() for tensor in inputs.values()):
+    if not source.signature.samples(inputs):
         return inputs
     answers = source.eager(source.entry, [inputs[item.name] for item in source.entry.inputs])
     finite = [
@@ -92,7 +93,7 @@ def _representable(source: Source, inputs: dict[str, Tensor]) -> dict[str, Tenso
         for spec, value in zip(source.signature.outputs, answers, strict=True)
         if value.is_floating_point() and value.dim()
     ]
-    return _chosen(source, inputs, torch.stack(finite).all(0)) if finite else inputs
+    return _marked(source, inputs, torch.stack(finite).all(0)) if finite else inputs
 
 
 def _by_sample(value: Tensor, axis: int) -> Tensor:
@@ -100,16 +101,14 @@ def _by_sample(value: Tensor, axis: int) -> Tensor:
     return value.movedim(axis, 0).reshape(value.shape[axis], -1)
 
 
-def _chosen(source: Source, inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
+def _marked(source: Source, inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
     """Return the samples that are marked."""
-    if bool(keep.all()):
-        return inputs
-    axes = {item.name: item.batch_axis for item in source.entry.inputs}
-    rows = keep.nonzero().flatten()
-    return {
-        name: value.index_select(axes[name], rows) if value.dim() else value
-        for name, value in inputs.items()
-    }
+    return inputs if bool(keep.all()) else chosen(source, inputs, keep.nonzero().flatten())
+
+
+def chosen(source: Source, inputs: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """Return some samples of all inputs by their numbers."""
+    return {spec.name: spec.rows(inputs[spec.name], rows) for spec in source.signature.inputs}
 
 
 check = Parity()

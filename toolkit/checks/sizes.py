@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
 NAME = "sizes"
 MOST_SAMPLES = 256
 LONGER = 3
+FAR = 16
 
 
 class Sizes:
-    """Compare with the oracle where every dynamic dimension is smaller, then larger.
+    """Compare with the oracle where every dynamic dimension is smaller or larger than the example.
 
     The batch has a check of its own. A length that a tracer followed in Python stays in the graph
-    as the example's, while the file still says that it is free.
+    as the example's, while the file still says that it is free; and a call may do something else
+    from some length on.
     """
 
     def prepare(self, source: Source) -> Sequence[Case]:
-        """Make the cases `smaller` and `larger`, where the model itself takes such inputs."""
+        """Make a case at each of the `others`, where the model itself takes such inputs."""
         now = sizes_of(source.entry)
         cases = []
         for salt, (name, sizes) in enumerate(others(source.entry, now).items()):
@@ -78,20 +81,30 @@ def sizes_of(entry: Entry) -> dict[str, int]:
 
 def others(entry: Entry, now: dict[str, int]) -> dict[str, dict[str, int]]:
     """Return sizes below and above the example's that the entry's ranges hold, by name."""
-    below, above = {}, {}
+    least, below, above, far = ({}, {}, {}, {})
     for place, (name, size) in enumerate(now.items()):
         low, _, high, multiple = entry.range_of(name)
         # Different steps, so that no two dimensions agree by chance.
         step = (LONGER + 2 * place) * multiple
+        least[name] = low
         below[name] = max(low, size - step)
         above[name] = min(high, size + step)
-    return {case: sizes for case, sizes in (("smaller", below), ("larger", above)) if sizes != now}
+        # All together as many numbers, whatever their number is.
+        factor = math.ceil(FAR ** (1 / len(now)))
+        far[name] = min(high // multiple * multiple, size * factor + step)
+    named = {"least": least, "smaller": below, "larger": above, "far larger": far}
+    distinct = {tuple(sizes.values()): case for case, sizes in reversed(named.items())}
+    return {case: named[case] for case in named if case in distinct.values() and named[case] != now}
 
 
 def _resized(source: Source, sizes: dict[str, int], salt: int) -> dict[str, Tensor]:
-    """Return samples like the examples, at other sizes."""
+    """Return samples like the examples, at other sizes: the fewer, the larger they are."""
     draws = _draw.generator(source, 40 + salt)
-    count = min(source.samples, MOST_SAMPLES)
+    growth = math.prod(
+        size / now
+        for size, now in zip(sizes.values(), sizes_of(source.entry).values(), strict=True)
+    )
+    count = max(2, min(source.samples, int(MOST_SAMPLES / max(1.0, growth))))
     return {
         item.name: _draw.like(item, count, draws, shape=_shape(item, sizes, count))
         for item in source.entry.inputs

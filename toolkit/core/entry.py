@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from toolkit.core.errors import UsageError
 
 Kind = Literal["data", "noise", "context", "token", "state"]
 Law = Literal["normal", "uniform", "gumbel"]
 Head = Literal["", "gaussian", "logistic_mixture"]
+Order = Literal["raster", "time"]
+Predicts = Literal["this", "next"]
 Call = str | Callable[..., Any]
 
 _SPEC = re.compile(
@@ -37,6 +39,8 @@ class Input:
         high: Largest valid value.
         dtype: Filled from `value`; needed where there is none.
         shape: Filled from `value`; needed where there is none.
+        shared: Whether it belongs to all samples. Filled in: a scalar does, and in an entry what
+            has no axis named `batch` beside an input that has one.
     """
 
     name: str
@@ -48,9 +52,11 @@ class Input:
     high: float | None = None
     dtype: str = ""
     shape: tuple[int, ...] = ()
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if self.value is not None:
+            self._check_value()
             if self.value.is_cuda:
                 object.__setattr__(self, "value", self.value.cpu())
             object.__setattr__(self, "dtype", str(self.value.dtype).removeprefix("torch."))
@@ -63,7 +69,19 @@ class Input:
                 where=f"shape {list(self.shape)}, dims {list(self.dims)}",
                 next_step="give one name or None per axis",
             )
+        if not self.dims:
+            object.__setattr__(self, "shared", True)
         self._check_domain()
+
+    def _check_value(self) -> None:
+        import torch
+
+        if not isinstance(self.value, torch.Tensor):
+            raise UsageError(
+                f"the example of the input {self.name!r} is no tensor",
+                where=f"value is of type {type(self.value).__name__}",
+                next_step="give a torch tensor: torch.as_tensor(value)",
+            )
 
     def _check_domain(self) -> None:
         bounds = [bound for bound in (self.low, self.high) if bound is not None]
@@ -83,9 +101,9 @@ class Input:
         return self.dims.index("batch") if "batch" in self.dims else 0
 
     def batched(self, count: int) -> tuple[int, ...]:
-        """Return the example's shape with another batch size; a scalar belongs to all items."""
-        if not self.shape:
-            return ()
+        """Return the example's shape with another batch size, if it has one."""
+        if self.shared:
+            return self.shape
         axis = self.batch_axis
         return (*self.shape[:axis], count, *self.shape[axis + 1 :])
 
@@ -104,9 +122,16 @@ class Input:
                 f"cannot read the input {spec!r}", next_step="write it like 'x:float32[batch,8]'"
             )
         words = [word.strip() for word in match["dims"].split(",") if word.strip()]
-        dims = tuple(None if word.isdigit() else word for word in words)
+        for word in words:
+            if not (word.isidentifier() or word.isdecimal()):
+                raise UsageError(
+                    f"{word!r} is neither a dimension's name nor a size",
+                    where=spec,
+                    next_step="write it like 'x:float32[batch,8]'",
+                )
+        dims = tuple(None if word.isdecimal() else word for word in words)
         shape = tuple(
-            int(word) if word.isdigit() else DEFAULT_SIZES.get(word, (1, 8, 64))[1]
+            int(word) if word.isdecimal() else DEFAULT_SIZES.get(word, (1, 8, 64))[1]
             for word in words
         )
         low, high = (_bound(match[side], spec) for side in ("low", "high"))
@@ -153,6 +178,11 @@ class Entry:
     units: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     family: str = ""
+
+    def __post_init__(self) -> None:
+        named = any("batch" in item.dims for item in self.inputs)
+        marked = (replace(i, shared=named and "batch" not in i.dims) for i in self.inputs)
+        object.__setattr__(self, "inputs", tuple(marked))
 
     def range_of(self, dim: str) -> tuple[int, int, int, int]:
         """Return minimum, typical, maximum and multiple of a dynamic dimension."""
@@ -212,11 +242,11 @@ class Autoregressive:
     name: str
     call: Call
     input: Input
-    order: Literal["raster", "time"] = "time"
+    order: Order = "time"
     levels: int = 256
     levels_axis: int = 1
     embed: Callable[[Any], Any] | None = None
-    predicts: Literal["this", "next"] = "this"
+    predicts: Predicts = "this"
     start: float = 0
     channel_order: tuple[int, ...] | None = None
     context: Sequence[Input] = ()
@@ -226,6 +256,13 @@ class Autoregressive:
     components: int = 10
 
     def __post_init__(self) -> None:
+        for option, words in (("order", get_args(Order)), ("predicts", get_args(Predicts))):
+            if (word := getattr(self, option)) not in words:
+                raise UsageError(
+                    f"{option} cannot be {word!r}",
+                    where=f"Autoregressive({self.name!r}, …)",
+                    next_step=" or ".join(words),
+                )
         if self.head:
             object.__setattr__(self, "levels", _parameters(self))
         if self.channel_order is not None:

@@ -56,7 +56,8 @@ class TrainSection(Section):
 class ExportSection(Section):
     """What is exported, and how."""
 
-    opset: int = Field(default=20, ge=13)
+    # The newest that torch writes; asked for a newer one, it would write another.
+    opset: int = Field(default=20, ge=13, le=23)
     entries: list[str] = []
     inputs: list[str] = []
     static: bool = False

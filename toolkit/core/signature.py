@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class TensorSpec:
         low: Smallest valid value.
         high: Largest valid value.
         unit: Unit in which an output is judged.
-        fixed_batch: Axis of the batch where every dimension is fixed.
+        fixed_batch: Axis of the batch where every dimension is fixed; -1 where there is none.
     """
 
     name: str
@@ -50,6 +51,11 @@ class TensorSpec:
     fixed_batch: int = 0
 
     @property
+    def shared(self) -> bool:
+        """Whether it belongs to all samples, as a scalar does."""
+        return not self.dims or self.batch_axis < 0
+
+    @property
     def batch_axis(self) -> int:
         """Axis of the batch: the one named `batch`, else the fixed one."""
         return self.dims.index("batch") if "batch" in self.dims else self.fixed_batch
@@ -57,9 +63,9 @@ class TensorSpec:
     def rows(self, array: Any, part: Any) -> Any:
         """Return the part of an array along its batch: a slice, or the numbers of samples.
 
-        A scalar belongs to all samples.
+        What belongs to all samples stays whole.
         """
-        if not self.dims:
+        if self.shared:
             return array
         return array[(slice(None),) * self.batch_axis + (part,)]
 
@@ -84,8 +90,12 @@ class Signature:
 
     @property
     def batched(self) -> list[TensorSpec]:
-        """Inputs that have a batch; a scalar belongs to all samples."""
-        return [spec for spec in self.inputs if spec.dims]
+        """Inputs that have a batch; the others belong to all samples."""
+        return [spec for spec in self.inputs if not spec.shared]
+
+    def samples(self, arrays: Mapping[str, Any]) -> int:
+        """Return how many samples arrays by input name hold."""
+        return min((arrays[spec.name].shape[spec.batch_axis] for spec in self.batched), default=1)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary."""

@@ -237,7 +237,7 @@ def _spec(item: Any, where: str) -> None:
         and fields["kind"] in _KINDS
         and fields["law"] in ("", "normal", "uniform", "gumbel")
     )
-    axis_good = 0 <= fields["fixed_batch"] < max(1, len(fields["dims"]))
+    axis_good = -1 <= fields["fixed_batch"] < max(1, len(fields["dims"]))
     if not words_good or not dims_good or not axis_good or not _domain_good(fields):
         raise refusal(f"the signature of {shown(fields['name'])!r} is malformed", where)
 

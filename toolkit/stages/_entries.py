@@ -30,12 +30,14 @@ def entries_of(model: nn.Module, recipe: Recipe) -> list[Entry]:
     the library that the model is from.
 
     Raises:
-        UsageError: Nothing says what the entries are, or one that is asked for does not exist.
+        UsageError: Nothing says what the entries are, one that is asked for does not exist, or two
+            have one name.
     """
     wanted = recipe.export.entries
     if recipe.export.inputs:
         inputs = [_with_example(Input.parse(spec)) for spec in recipe.export.inputs]
-        return [Entry(name, call=name, inputs=inputs) for name in wanted or ["forward"]]
+        names = wanted or ["forward"]
+        return _distinct([Entry(name, call=name, inputs=inputs) for name in names])
     declared = declared_entries(model)
     if not wanted:
         return plain_entries(model, declared)
@@ -48,12 +50,31 @@ def entries_of(model: nn.Module, recipe: Recipe) -> list[Entry]:
             next_step=registry.nearest(missing[0], list(offered)),
         )
     asked = [entry for entry in declared if {entry.name, *_parts(entry)} & set(wanted)]
-    return [
-        plain
-        for entry in asked
-        for plain in plain_entries(model, [entry])
-        if plain.name in wanted or entry.name in wanted
-    ]
+    return _distinct(
+        [
+            plain
+            for entry in asked
+            for plain in plain_entries(model, [entry])
+            if plain.name in wanted or entry.name in wanted
+        ]
+    )
+
+
+def _distinct(entries: list[Entry]) -> list[Entry]:
+    """Return entries as they are.
+
+    Raises:
+        UsageError: Two have one name, and so one folder.
+    """
+    names = [entry.name for entry in entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two entries are called {name!r}",
+                where=", ".join(names),
+                next_step="give every entry a name of its own",
+            )
+    return entries
 
 
 def _parts(entry: Entry | Autoregressive) -> tuple[str, ...]:
@@ -85,13 +106,14 @@ def plain_entries(model: nn.Module, entries: Sequence[Entry | Autoregressive]) -
     """Return entries as they are, and samplers as the entries that a schedule gives.
 
     Raises:
-        UsageError: A sampler asks for an option that no schedule takes.
+        UsageError: A sampler asks for an option that no schedule takes, or two entries have one
+            name.
         ExportError: No schedule fits the model; every reason is in the message.
     """
     plain: list[Entry] = []
     for entry in entries:
         plain += [entry] if isinstance(entry, Entry) else sampler_entries(model, entry)
-    return plain
+    return _distinct(plain)
 
 
 def sampler_entries(model: nn.Module, sampler: Autoregressive) -> list[Entry]:
@@ -236,11 +258,11 @@ class Exact(nn.Module):
 
 def _with_example(item: Input) -> Input:
     """Return the input with an example drawn by its element type and range."""
-    if not hasattr(torch, item.dtype):
+    if not isinstance(getattr(torch, item.dtype, None), torch.dtype):
         raise UsageError(
             f"no element type is called {item.dtype!r}",
             where=f"input {item.name!r}",
             next_step="float32, int64, …",
         )
-    value = like(item, item.shape[item.batch_axis], torch.Generator().manual_seed(0))
+    value = like(item, 1, torch.Generator().manual_seed(0), shape=item.shape)
     return Input(item.name, value, dims=item.dims, kind=item.kind, low=item.low, high=item.high)

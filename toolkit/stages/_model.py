@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from toolkit.core import places, registry
-from toolkit.core.errors import IntegrityError, UsageError
+from toolkit.core.errors import IntegrityError, ToolkitError, UsageError
 from toolkit.core.files import replacing
 from toolkit.core.folder import RunFolder
 from toolkit.core.protocols import Data
@@ -31,6 +32,8 @@ def build_model(recipe: Recipe) -> nn.Module:
     """
     from torch import nn
 
+    from toolkit.capture.preserve import copied, evaluating
+
     name = recipe.model.name
     if not name:
         raise UsageError(
@@ -41,7 +44,7 @@ def build_model(recipe: Recipe) -> nn.Module:
     target = registry.models.load(name)
     if isinstance(target, nn.Module):
         # The user keeps the module itself: flags, device and weights stay as they were.
-        made: Any = copy.deepcopy(target)
+        made: Any = copied(target)
     else:
         with seeded(recipe.seed):
             made = call(target, recipe.model.arguments, where=f"[model] name = {name!r}")
@@ -52,7 +55,7 @@ def build_model(recipe: Recipe) -> nn.Module:
             where=f"[model] name = {name!r}",
             next_step="name a module, or a function or class that makes one",
         )
-    return on_processor(made).eval()
+    return evaluating(on_processor(made))
 
 
 def on_processor(model: nn.Module) -> nn.Module:
@@ -61,8 +64,12 @@ def on_processor(model: nn.Module) -> nn.Module:
     The caller's own module stays where it is.
 
     Raises:
-        UsageError: A tensor is on the meta device: it has a shape and no numbers.
+        UsageError: A layer is lazy or quantised, or a tensor is on the meta device: it has a shape
+            and no numbers.
     """
+    from toolkit.capture.preserve import copied
+
+    _check_layers(model)
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
     empty = [name for name, tensor in tensors.items() if tensor.is_meta]
     if empty:
@@ -73,7 +80,31 @@ def on_processor(model: nn.Module) -> nn.Module:
         )
     if all(tensor.device.type == "cpu" for tensor in tensors.values()):
         return model
-    return copy.deepcopy(model).cpu()
+    return copied(model).cpu()
+
+
+def _check_layers(model: nn.Module) -> None:
+    """Refuse layers that have no floating weights: not yet, or no longer."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    for path, layer in model.named_modules():
+        where = f"module {path}" if path else type(layer).__name__
+        held = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        if any(is_lazy(tensor) for tensor in held):
+            raise UsageError(
+                f"a layer is not initialised: {type(layer).__name__} takes its shape from the "
+                "first batch",
+                where=where,
+                next_step="run the model once on a batch, then export it",
+            )
+        # torch packs quantised weights into an object of its own.
+        if any(type(value) is torch.ScriptObject for value in vars(layer).values()):
+            raise UsageError(
+                "the model is quantised already: its packed weights cannot be exported",
+                where=where,
+                next_step="export the float model; toolkit optimize then makes its int8 variants",
+            )
 
 
 def _as_module(made: Any) -> Any:
@@ -160,7 +191,7 @@ def call(target: Any, arguments: Mapping[str, Any], *, where: str) -> Any:
     """Call what a recipe names with the recipe's arguments.
 
     Raises:
-        UsageError: It cannot be called, or an argument is unknown, missing or wrong.
+        UsageError: It cannot be called, an argument is unknown, missing or wrong, or it raises.
     """
     if not callable(target):
         raise UsageError(
@@ -171,12 +202,27 @@ def call(target: Any, arguments: Mapping[str, Any], *, where: str) -> Any:
     _check_arguments(target, arguments, where=where)
     try:
         return target(**arguments)
-    except (TypeError, ValueError) as error:
+    except ToolkitError:
+        raise
+    except Exception as error:
         raise UsageError(
             f"{type(error).__name__}: {error}",
-            where=where,
-            next_step=f"correct the arguments: {dict(arguments)}",
+            where=", ".join(filter(None, [_own_line(error), where])),
+            next_step=f"correct the arguments: {dict(arguments)}"
+            if arguments
+            else "correct that line, or give it what it needs",
         ) from error
+
+
+def _own_line(error: Exception) -> str:
+    """Return the innermost line that is in no installed library, or nothing."""
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    own = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((*libraries, str(registry.PACKAGE_ROOT)))
+    ]
+    return own[-1] if own else ""
 
 
 def _check_arguments(

@@ -106,7 +106,8 @@ def run(recipe: Recipe, folder: RunFolder, *, progress: Progress = silent) -> Ou
     detail = {"files": [RESULTS, SAMPLES], "rows": len(rows), "skipped": skipped}
     if not rows:
         reasons = "; ".join(f"{item['backend']}: {item['reason']}" for item in skipped)
-        return Outcome("failed", f"nothing could be timed: {reasons}", detail)
+        why = reasons or "no entry was exported"
+        return Outcome("failed", f"nothing could be timed: {why}", detail)
     return Outcome("ok", detail=detail)
 
 

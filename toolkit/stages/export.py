@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from toolkit.core import registry
 from toolkit.core.case import Case, save_cases
 from toolkit.core.entry import Entry, Input
-from toolkit.core.errors import TimedOut, ToolkitError
+from toolkit.core.errors import ExportError, TimedOut, ToolkitError
 from toolkit.core.files import sha256
 from toolkit.core.folder import GOLDEN, RunFolder
 from toolkit.core.outcome import Outcome
@@ -175,6 +176,7 @@ def _export(
     path = folder.entry(entry.name) / FILE
     try:
         entry = with_noise(model, entry)
+        _refuse_chance(model, entry)
         judge = _Judge(model, entry, entries, recipe, data)
         captured = capture(
             model,
@@ -185,10 +187,11 @@ def _export(
             judge=judge,
             timeout=settings.timeout,
         )
-    except ToolkitError as error:
+    except Exception as error:  # noqa: BLE001  (what a user's model may raise inside has no end)
+        refused = error if isinstance(error, ToolkitError) else _unforeseen(error, entry)
         for stale in (path, path.with_name(GOLDEN)):
             stale.unlink(missing_ok=True)
-        return Exported(Outcome("failed", str(error), error.as_dict()), path, {})
+        return Exported(Outcome("failed", str(refused), refused.as_dict()), path, {})
     save_cases(path.with_name(GOLDEN), judge.cases)
     detail = {
         **captured.as_dict(),
@@ -198,6 +201,48 @@ def _export(
         "outcome": Outcome("ok").as_dict(),
     }
     return Exported(Outcome("ok"), path, detail)
+
+
+def _unforeseen(error: Exception, entry: Entry) -> ExportError:
+    """Return an error of any kind in three parts; its last lines say where it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = "; ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[-3:])
+    return ExportError(
+        f"{type(error).__name__}: {error}",
+        where=f"entry {entry.name!r}, {where}",
+        next_step="see which operators and inputs the call has: toolkit doctor --model",
+    )
+
+
+def _refuse_chance(model: nn.Module, entry: Entry) -> None:
+    """Refuse a call that answers the same inputs twice in two ways: no graph can be its equal.
+
+    Raises:
+        ExportError: It does.
+    """
+    import torch
+
+    from toolkit.capture.module import as_tuple, reference_module
+    from toolkit.capture.preserve import preserved
+
+    if any(item.value is None for item in entry.inputs):
+        return
+    module = reference_module(model, entry)
+    with preserved(model), torch.no_grad():
+        try:
+            first, again = (
+                as_tuple(module(*(item.value.clone() for item in entry.inputs))) for _ in range(2)
+            )
+        except Exception:  # noqa: BLE001  (a call that fails in eager is reported by the capture)
+            return
+    for one, other in zip(first, again, strict=True):
+        if one.shape != other.shape or not torch.allclose(one, other, equal_nan=True):
+            raise ExportError(
+                "the call gives other answers to the same inputs",
+                where=f"entry {entry.name!r}",
+                next_step="draw by torch.randn or torch.rand, which become inputs of the graph, or "
+                "take the numbers as an input of kind noise; keep no state between calls",
+            )
 
 
 class _Judge:
@@ -235,7 +280,7 @@ class _Judge:
     def _reason(self, path: Path, signature: Signature, run: Run) -> str:
         """Return what is wrong by the checks without which no graph is taken, or nothing."""
         subject = self._subject(path, signature, run)
-        for name in ("parity", "sizes"):
+        for name in ("parity", "batch", "sizes"):
             found = registry.checks.load(name).judge(subject)
             if found is not None and found.status not in ("ok", "skipped"):
                 numbers = (

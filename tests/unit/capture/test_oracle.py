@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from toolkit.capture.oracle import Oracle
+from toolkit.capture.oracle import Oracle, in_double
+from toolkit.capture.preserve import copied
 from toolkit.core.entry import Entry, Input
+from toolkit.core.errors import ExportError
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 ENTRY = Entry("forward", inputs=[Input("x", X, ("batch", None))], outputs=["y"])
@@ -145,3 +149,84 @@ class _Slope(nn.Module):
 
 def test_operations_are_counted_where_a_model_differentiates() -> None:
     assert Oracle(_Slope().eval(), ENTRY, ["y"]).operations == 2 * 2 * 4 * 2
+
+
+class _Plain(nn.Module):
+    """Holds layers and tensors where `nn.Module` does not look for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [nn.Linear(4, 4), nn.GRU(4, 4)]
+        self.held = {"table": torch.rand(4, 4)}
+        self.phase = nn.Parameter(torch.polar(torch.ones(4), torch.rand(4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        table = torch.exp(self.held["table"] / 3)
+        hidden, _ = self.layers[1](self.layers[0](x))
+        return (hidden @ table * self.phase).real
+
+
+def test_what_plain_attributes_hold_is_part_of_the_model() -> None:
+    torch.manual_seed(0)
+    model = _Plain().eval()
+    case = Oracle(model, ENTRY, ["y"]).answer("parity", "real", {"x": X})
+    for layer in model.layers:
+        assert {p.dtype for p in layer.parameters()} == {torch.float32}
+        layer.double()
+    model.held["table"] = model.held["table"].double()
+    model.phase.data = model.phase.data.to(torch.complex128)
+    wanted = model(X.double()).detach().numpy()
+    np.testing.assert_allclose(case.oracle["y"], wanted, rtol=1e-14)
+
+
+TABLE = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def _product(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([x @ TABLE, x, TABLE[:3].T[0].expand(len(x), -1)], 1)
+
+
+def _filled(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    rows = torch.zeros_like(x)
+    rows[x > 0] = TABLE[0, 0]
+    return rows.addmm_(x, TABLE)
+
+
+@pytest.mark.parametrize("call", [_product, _filled])
+def test_a_tensor_from_outside_the_model_is_read_in_float64(call, monkeypatch) -> None:
+    given = Entry("f", call, [Input("x", X, ("batch", None))], ["y"])
+    case = Oracle(nn.Identity(), given, ["y"]).answer("parity", "real", {"x": X})
+    monkeypatch.setitem(globals(), "TABLE", TABLE.double())
+    wanted = call(nn.Identity(), X.double()).numpy()
+    np.testing.assert_allclose(case.oracle["y"], wanted, rtol=1e-14)
+
+
+def test_a_view_of_a_tensor_of_lower_precision_writes_to_that_tensor() -> None:
+    table = torch.zeros(4, 2)
+    with in_double():
+        table[1].add_(torch.ones(2))
+    assert table.dtype is torch.float32
+    assert table.sum() == 2
+
+
+def test_a_model_of_lower_precision_is_copied_in_float64_too() -> None:
+    with in_double():
+        copy = copied(nn.BatchNorm1d(4)).double()
+    assert copy.running_mean.dtype is torch.float64
+
+
+def test_a_model_that_cannot_be_copied_is_refused() -> None:
+    model = nn.Linear(4, 2)
+    model.lock = threading.Lock()
+    with pytest.raises(ExportError, match="cannot be copied: TypeError") as caught:
+        Oracle(model, ENTRY, ["y"])
+    assert caught.value.where == "Linear"
+
+
+def test_bfloat16_is_refused_with_the_way_out() -> None:
+    model, x = nn.Linear(4, 2).bfloat16(), X.bfloat16()
+    given = Entry("forward", inputs=[Input("x", x, ("batch", None))], outputs=["y"])
+    with pytest.raises(ExportError, match="bfloat16") as caught:
+        Oracle(model, given, ["y"]).answer("parity", "real", {"x": x})
+    assert caught.value.where == "x"
+    assert "model.float()" in caught.value.next_step

@@ -95,3 +95,27 @@ def test_edges_are_constant_samples_first_then_real_ones_with_one_element_replac
 def test_few_of_many_values_are_both_ends_and_those_between(most: int, kept: list[int]) -> None:
     assert _draw.evenly(range(5), most) == kept
     assert _draw.evenly([7, 8], 0) == [7]
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("value", [torch.eye(4), torch.zeros(2, 9, dtype=torch.int64)])
+def test_an_input_that_does_not_follow_the_batch_keeps_its_shape(draw, value) -> None:
+    drawn = draw(source_of(bounded(), Input("a", value)))
+    assert drawn["a"].shape == value.shape
+    assert len(drawn["x"]) > 100
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_single_number_is_drawn_around_its_example(draw) -> None:
+    drawn = draw(source_of(bounded(), Input("t", torch.tensor(50.0))))
+    assert drawn["t"].shape == ()
+    assert 40 < drawn["t"] < 60
+    assert draw(source_of(Input("t", torch.tensor(50.0))))["t"].isfinite()
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_an_input_without_elements_has_as_many_samples_as_the_others(draw, dtype) -> None:
+    empty = Input("c", torch.zeros(4, 0, dtype=dtype), dims=("batch", None))
+    drawn = draw(source_of(bounded(), empty))
+    assert drawn["c"].shape == (len(drawn["x"]), 0)

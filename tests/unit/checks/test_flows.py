@@ -330,7 +330,7 @@ def test_tails_on_which_eager_overflows_are_left_out() -> None:
     oracle = Oracle(nn.Identity(), given, ["y"])
     source = Source(
         entry=given,
-        signature=Signature("f", "", (), (TensorSpec("y", "float32", ("batch",)),), {}),
+        signature=tensors_of(given),
         model=nn.Identity(),
         data=None,
         samples=64,

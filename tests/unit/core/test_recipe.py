@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.core.errors import UsageError
-from toolkit.core.recipe import Recipe, load_recipe
+from toolkit.core.recipe import Recipe, load_recipe, parse_recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -75,3 +75,14 @@ def test_a_precision_has_its_own_budget_or_the_recipes(
         {"verify": {"budget": {"nats": 1.0}}, "optimize": {"budget": {"fp16": {"nats": 2.0}}}}
     )
     assert recipe.budget_of(precision) == budget
+
+
+def test_an_opset_that_the_exporter_does_not_write_is_refused():
+    with pytest.raises(UsageError, match="export.opset"):
+        parse_recipe({"export": {"opset": 99}}, where="here")
+
+
+def test_the_device_is_settled_where_a_recipe_is_read():
+    assert parse_recipe({"device": "auto", "providers": ["cuda"]}, where="here").device == "cuda"
+    with pytest.raises(UsageError, match="no device 'gpu'"):
+        parse_recipe({"device": "gpu"}, where="here")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.core.entry import Autoregressive, Input
+from toolkit.core.entry import Autoregressive, Entry, Input
 from toolkit.core.errors import ExportError, UsageError
 from toolkit.core.recipe import load_recipe
 from toolkit.stages._entries import entries_of, plain_entries
@@ -104,3 +104,54 @@ def test_an_entry_that_does_not_exist_names_the_nearest(pixelcnn: nn.Module) -> 
     with pytest.raises(UsageError) as raised:
         entries_of(pixelcnn, recipe)
     assert "log_prob" in raised.value.next_step
+
+
+def given(*inputs: str, entries: str = "[]") -> Any:
+    specs = ", ".join(f"'{spec}'" for spec in inputs)
+    settings = [f"export.inputs=[{specs}]", f"export.entries={entries}"]
+    return load_recipe("pixelcnn", fast=True, settings=settings)
+
+
+def test_a_scalar_can_be_given_as_text() -> None:
+    (entry,) = entries_of(nn.Identity(), given("x:float32[batch,4]", "t:float32[]"))
+    assert entry.inputs[1].value.shape == ()
+
+
+@pytest.mark.parametrize("word", ["nn", "Tensor", "float33"])
+def test_a_word_that_is_no_element_type_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match=f"no element type is called '{word}'"):
+        entries_of(nn.Identity(), given(f"x:{word}[batch,3]"))
+
+
+def test_two_entries_of_one_name_are_refused(pixelcnn: nn.Module, tmp_path: Path) -> None:
+    x = Input("x", torch.zeros(2, 3), dims=("batch", None))
+    with pytest.raises(UsageError, match="two entries are called 'forward'"):
+        export(nn.Identity(), [Entry("forward", inputs=[x])] * 2, tmp_path / "run")
+    with pytest.raises(UsageError, match="two entries are called 'forward'"):
+        entries_of(nn.Identity(), given("x:float32[3]", entries='["forward", "forward"]'))
+    taken = Entry("sample.logits", inputs=[x])
+    with pytest.raises(UsageError, match=r"two entries are called 'sample\.logits'"):
+        plain_entries(pixelcnn, [taken, sampler(pixelcnn)])
+
+
+class Beside(nn.Module):
+    def forward(self, *inputs: Any) -> Any:
+        a, c, e, t, x = inputs
+        x = torch.cat([x @ a, c], 1)
+        return torch.tanh(x * torch.exp(-t)) + e.sum(1)[0]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_inputs_that_do_not_follow_the_batch_are_exported_and_judged(static, tmp_path) -> None:
+    torch.manual_seed(0)
+    inputs = [
+        Input("a", torch.randn(4, 4)),
+        Input("c", torch.zeros(8, 0), dims=("batch", None)),
+        Input("e", torch.arange(18).reshape(2, 9), dims=(None, "edges"), low=0, high=20),
+        Input("t", torch.tensor(0.7)),
+        Input("x", torch.randn(8, 4), dims=("batch", None)),
+    ]
+    entry = Entry("forward", inputs=inputs)
+    result = export(Beside(), [entry], tmp_path / "run", static=static)["forward"]
+    assert result.outcome.reason == ""
+    assert [spec.name for spec in result.signature.batched] == ["c", "x"]

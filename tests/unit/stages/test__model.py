@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -30,6 +33,26 @@ def picky(width: int) -> nn.Module:
     if width < 1:
         raise ValueError("width is below 1")
     return nn.Linear(width, width)
+
+
+def absent() -> nn.Module:
+    return nn.Linear(2, int(Path("no/such/checkpoint").read_text()))
+
+
+def broken() -> nn.Module:
+    raise RuntimeError("the checkpoint is another model's")
+
+
+def exported() -> nn.Module:
+    return torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)).module()
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.Identity(), nn.Sequential(nn.LazyLinear(2)))
+
+
+def quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)), {nn.Linear})
 
 
 def samples() -> Data:
@@ -77,6 +100,39 @@ def test_a_model_without_numbers_is_refused():
         empty = nn.Linear(2, 2)
     with pytest.raises(UsageError, match="weight is on the meta device"):
         on_processor(empty)
+
+
+def test_a_lazy_layer_is_named_until_it_has_seen_a_batch():
+    model = lazy()
+    with pytest.raises(UsageError, match="LazyLinear") as caught:
+        on_processor(model)
+    assert caught.value.where == "module 1.0"
+    assert "run the model once" in caught.value.next_step
+    model(torch.zeros(1, 3))
+    assert on_processor(model) is model
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_quantised_model_is_refused_with_the_way_to_int8():
+    with pytest.raises(UsageError, match="quantised already") as caught:
+        on_processor(quantised())
+    assert caught.value.where.startswith("module 0")
+    assert "toolkit optimize" in caught.value.next_step
+
+
+def test_an_exported_program_is_a_model():
+    assert build_model(recipe("exported"))(torch.zeros(1, 2)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("absent", "FileNotFoundError.*no/such/checkpoint"), ("broken", "RuntimeError: the check")],
+)
+def test_a_factory_that_raises_is_named_by_its_own_line(name, what):
+    with pytest.raises(UsageError, match=what) as caught:
+        build_model(recipe(name))
+    line = inspect.getsourcelines(globals()[name])[1] + 1
+    assert f"{__file__}:{line}" in caught.value.where
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_the_exported_glow_holds_no_linear_algebra_on_weights(
 def test_golden_cases_hold_both_answers(finished_run: Callable[[str, str], RunFolder]) -> None:
     folder = finished_run("realnvp", "export")
     cases = load_cases(folder.entry("inverse") / "golden.safetensors")
-    asked = {"antisymmetry", "bin_edges", "log_det", "parity", "round_trip"}
+    asked = {"antisymmetry", "batch", "bin_edges", "log_det", "parity", "round_trip"}
     assert {case.check for case in cases} == asked
     for case in cases:
         assert case.oracle["x"].dtype == np.float64
@@ -244,3 +245,89 @@ def test_a_name_that_stands_twice_is_refused(tmp_path, outputs):
     )
     outcome = toolkit.export(nn.Identity(), [entry], tmp_path)["forward"].outcome
     assert (outcome.status, "more than one value called" in outcome.reason) == ("failed", True)
+
+
+class Made(nn.Module):
+    """A module that does what a function of it and its inputs says."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(4, 4), function
+
+    def forward(self, *tensors: torch.Tensor) -> object:
+        return self.function(self, *tensors)
+
+
+def exported(folder: Path, model: nn.Module, *inputs: toolkit.Input) -> export.Exported:
+    given = inputs or (toolkit.Input("x", batch(), dims=("batch", None)),)
+    return toolkit.export(model, [toolkit.Entry("forward", inputs=given)], folder)["forward"]
+
+
+def test_hooks_of_the_exported_module_are_in_the_graph(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    model.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 10,))
+    model.register_forward_hook(lambda _, inputs, output: output * 2)
+    assert exported(tmp_path, model).outcome.ok
+    x = batch(5)
+    np.testing.assert_allclose(
+        toolkit.load(tmp_path).forward(x=x.numpy()), model(x).detach(), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda m, x: m.layer(x) * random.random(),
+        lambda m, x: x + torch.from_numpy(np.random.rand(4)).float(),
+        lambda m, x: nn.functional.dropout(m.layer(x), 0.5),
+    ],
+)
+def test_a_call_of_chance_is_refused(draw: Callable[..., object], tmp_path: Path) -> None:
+    result = exported(tmp_path, Made(draw))
+    assert "other answers to the same inputs" in result.outcome.reason
+    assert not result.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "dims", "check"),
+    [
+        (lambda m, x: x if x.shape[0] == 1 else x + 1, ("batch", None), "batch"),
+        (lambda m, x: x if x.shape[1] == 1 else x + 1, ("batch", "time"), "sizes"),
+        (lambda m, x: x if x.shape[1] <= 50 else x + 1, ("batch", "time"), "sizes"),
+    ],
+)
+def test_a_branch_on_a_size_that_no_graph_has_is_refused(
+    call: Callable[..., object], dims: tuple[str | None, ...], check: str, tmp_path: Path
+) -> None:
+    result = exported(tmp_path, Made(call), toolkit.Input("x", batch(), dims=dims))
+    assert f"{check}: 1 against a limit" in result.outcome.reason
+
+
+def test_samples_that_depend_on_one_another_are_judged_together(tmp_path: Path) -> None:
+    model = Made(lambda m, x: m.layer(x) - m.layer(x).mean(0))
+    assert exported(tmp_path, model).outcome.ok
+    assert all(finding.status == "ok" for finding in toolkit.verify(tmp_path))
+
+
+def test_integers_beside_floats_are_verified(tmp_path: Path) -> None:
+    model = Made(lambda m, x: (m.layer(x), m.layer(x).argmax(1)))
+    assert exported(tmp_path, model).outcome.ok
+    assert all(finding.status == "ok" for finding in toolkit.verify(tmp_path))
+
+
+def test_nested_outputs_are_named_by_their_place_and_none_is_left_out(tmp_path: Path) -> None:
+    model = Made(lambda m, x: {"a": m.layer(x), "b": {"c": x + 1, "d": [x * 2, None]}, "e": None})
+    signature = exported(tmp_path, model).detail["signature"]
+    assert [item["name"] for item in signature["outputs"]] == ["a", "b_c", "b_d_0"]
+
+
+def test_what_a_model_raises_inside_is_one_failure_in_three_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(export._Judge, "_prepare", broken)
+    outcome = exported(tmp_path, nn.Linear(4, 3)).outcome
+    assert "KeyError: 'unforeseen'" in outcome.reason
+    assert outcome.detail["exit_code"] == ExportError.exit_code

@@ -111,7 +111,8 @@ def timed_feeds(signature: Signature, cases: Sequence[Case]) -> list[Arrays]:
 
     A fixed batch is taken as the graph has it.
     """
-    fixed = [size for spec in signature.inputs if isinstance(size := _batch(spec.dims), int)]
+    batches = [spec.dims[spec.batch_axis] for spec in signature.batched]
+    fixed = [size for size in batches if isinstance(size, int)]
     sizes = fixed[:1] or signature.ranges.get("batch", (1, 8))[:2]
     return [
         {
@@ -120,9 +121,3 @@ def timed_feeds(signature: Signature, cases: Sequence[Case]) -> list[Arrays]:
         }
         for size in sorted(set(sizes))
     ]
-
-
-def _batch(dims: tuple[int | str, ...]) -> int | str:
-    if "batch" in dims:
-        return "batch"
-    return dims[0] if dims else 1
