@@ -78,7 +78,7 @@ def test_a_precision_has_its_own_budget_or_the_recipes(
 
 
 def test_an_opset_that_the_exporter_does_not_write_is_refused():
-    with pytest.raises(UsageError, match="export.opset"):
+    with pytest.raises(UsageError, match=r"export\.opset"):
         parse_recipe({"export": {"opset": 99}}, where="here")
 
 
