@@ -82,28 +82,30 @@ def sizes_of(entry: Entry) -> dict[str, int]:
 def others(entry: Entry, now: dict[str, int]) -> dict[str, dict[str, int]]:
     """Return sizes below and above the example's that the entry's ranges hold, by name."""
     least, below, above, far = ({}, {}, {}, {})
+    # All dimensions together grow so far, not each.
+    factor = math.ceil(FAR ** (1 / max(1, len(now))))
     for place, (name, size) in enumerate(now.items()):
         low, _, high, multiple = entry.range_of(name)
+        low, high = -(-low // multiple) * multiple, high // multiple * multiple
         # Different steps, so that no two dimensions agree by chance.
         step = (LONGER + 2 * place) * multiple
         least[name] = low
         below[name] = max(low, size - step)
         above[name] = min(high, size + step)
-        # All together as many numbers, whatever their number is.
-        factor = math.ceil(FAR ** (1 / len(now)))
-        far[name] = min(high // multiple * multiple, size * factor + step)
+        far[name] = min(high, size * factor + step)
+    found: dict[str, dict[str, int]] = {}
     named = {"least": least, "smaller": below, "larger": above, "far larger": far}
-    distinct = {tuple(sizes.values()): case for case, sizes in reversed(named.items())}
-    return {case: named[case] for case in named if case in distinct.values() and named[case] != now}
+    for case, sizes in named.items():
+        if sizes != now and sizes not in found.values():
+            found[case] = sizes
+    return found
 
 
 def _resized(source: Source, sizes: dict[str, int], salt: int) -> dict[str, Tensor]:
     """Return samples like the examples, at other sizes: the fewer, the larger they are."""
     draws = _draw.generator(source, 40 + salt)
-    growth = math.prod(
-        size / now
-        for size, now in zip(sizes.values(), sizes_of(source.entry).values(), strict=True)
-    )
+    now = sizes_of(source.entry)
+    growth = math.prod(size / max(1, now[name]) for name, size in sizes.items())
     count = max(2, min(source.samples, int(MOST_SAMPLES / max(1.0, growth))))
     return {
         item.name: _draw.like(item, count, draws, shape=_shape(item, sizes, count))
