@@ -92,6 +92,11 @@ def edges(source: Source, count: int) -> dict[str, Tensor]:
     return samples
 
 
+def chosen(source: Source, inputs: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """Return some samples of all inputs by their numbers."""
+    return {spec.name: spec.rows(inputs[spec.name], rows) for spec in source.signature.inputs}
+
+
 def evenly(values: Sequence[T], most: int) -> list[T]:
     """Return all values, or the first, the last and as many between them as are asked for."""
     count = min(len(values), max(1, most))

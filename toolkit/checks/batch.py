@@ -9,7 +9,6 @@ import numpy as np
 
 from toolkit.checks import _draw
 from toolkit.checks._judge import Row, closeness, compare_case, finding, own_cases, worst_finding
-from toolkit.checks.parity import chosen
 from toolkit.core.case import Case
 from toolkit.core.outcome import Finding
 from toolkit.core.protocols import Source, Subject
@@ -40,7 +39,7 @@ class Batch:
             return []
         real = _draw.real(source, source.samples)
         return [
-            source.answer(NAME, f"batch {size}", chosen(source, real, torch.arange(size)))
+            source.answer(NAME, f"batch {size}", _draw.chosen(source, real, torch.arange(size)))
             for size in held
         ]
 

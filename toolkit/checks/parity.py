@@ -103,12 +103,7 @@ def _by_sample(value: Tensor, axis: int) -> Tensor:
 
 def _marked(source: Source, inputs: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
     """Return the samples that are marked."""
-    return inputs if bool(keep.all()) else chosen(source, inputs, keep.nonzero().flatten())
-
-
-def chosen(source: Source, inputs: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """Return some samples of all inputs by their numbers."""
-    return {spec.name: spec.rows(inputs[spec.name], rows) for spec in source.signature.inputs}
+    return inputs if bool(keep.all()) else _draw.chosen(source, inputs, keep.nonzero().flatten())
 
 
 check = Parity()
