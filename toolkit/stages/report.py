@@ -38,6 +38,7 @@ SOURCES = (
     "data",
     "backends/_providers.py",
     "backends/onnxruntime.py",
+    "capture/preserve.py",
     "runtime/feeds.py",
     "runtime/limits.py",
     "runtime/providers.py",

@@ -32,6 +32,8 @@ SOURCES = (
     "models",
     "data",
     "objectives",
+    "backends/_torch.py",
+    "capture/preserve.py",
     "stages/train.py",
     "stages/_model.py",
     "stages/_training.py",

@@ -37,6 +37,7 @@ SOURCES = (
     "checks",
     "runtime",
     "stages/_entries.py",
+    "stages/_model.py",
     "stages/_open.py",
 )
 PACKAGES = (
