@@ -59,13 +59,13 @@ class EngineBackend:
         del providers
         if not installed(self.package):
             return f"the package {self.package} is not installed: {install_line(self.extra)}"
-        return _no_cuda() or absent_reason(_on_cuda(device))
+        return absent_reason(_on_cuda(device))
 
     def cannot_build(self) -> str:
         """Return why engines cannot be built here; empty where they can."""
         if not installed(self.package):
             return f"the package {self.package} is not installed: {install_line(self.extra)}"
-        return _no_cuda() if self.needs_gpu else ""
+        return absent_reason("cuda") if self.needs_gpu else ""
 
     def build(
         self, jobs: Sequence[EngineJob], *, timeout: float, progress: BuildProgress | None = None
@@ -103,16 +103,6 @@ class EngineBackend:
 
 def _on_cuda(device: str) -> str:
     return device if device.startswith("cuda") else "cuda"
-
-
-def _no_cuda() -> str:
-    import torch
-
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA, and engines run on CUDA: install a CUDA torch"
-    if not torch.cuda.is_available():
-        return "there is no CUDA device or driver here: run this on a machine with an NVIDIA GPU"
-    return ""
 
 
 def _context_of(api: Any, engine: Any) -> Any:
